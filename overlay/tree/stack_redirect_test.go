@@ -1,0 +1,146 @@
+package tree
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+	"pgregory.net/rapid"
+)
+
+// TestRedirectsEqualKernel: uppers that overlayfs wrote with redirect_dir and
+// metacopy, used as lowers. The kernel makes each layer by random calls in a
+// mount over those before.
+func TestRedirectsEqualKernel(t *testing.T) {
+	needRoot(t)
+	top := t.TempDir()
+	rapid.Check(t, func(rt *rapid.T) {
+		tmp, err := os.MkdirTemp(top, "")
+		must(rt, err)
+		defer os.RemoveAll(tmp)
+		base := filepath.Join(tmp, "base")
+		for _, d := range []string{"a/a/a", "a/b", "b/a", "b/b/b"} {
+			must(rt, os.MkdirAll(filepath.Join(base, d), 0o755))
+			for ; d != "."; d = filepath.Dir(d) {
+				f := filepath.Join(d, "f")
+				must(rt, os.WriteFile(filepath.Join(base, f), []byte("base "+f), 0o644))
+			}
+		}
+		dirs := []string{base}
+		for i := range rapid.IntRange(1, 3).Draw(rt, "layers") {
+			upper := filepath.Join(tmp, fmt.Sprint("upper", i))
+			work := filepath.Join(tmp, fmt.Sprint("work", i))
+			must(rt, os.Mkdir(upper, 0o755))
+			must(rt, os.Mkdir(work, 0o755))
+			at, unmount := mountOverlay(rt, tmp, dirs, ",redirect_dir=on,metacopy=on,upperdir="+upper+",workdir="+work)
+			func() {
+				defer unmount() // also when rapid breaks off
+				changeRandomly(rt, at)
+			}()
+			dirs = append(dirs, upper)
+		}
+		at, unmount := mountOverlay(rt, tmp, dirs, ",redirect_dir=follow,metacopy=on")
+		defer unmount()
+		var layers []Tree
+		for _, d := range dirs {
+			h := openHostDir(rt, d, HostDirOptions{})
+			defer h.Close()
+			layers = append(layers, h)
+		}
+		s := Stack(layers...)
+		if d := diffLines(seenByStack(rt, s, true), seenByKernel(rt, at, true)); d != "" {
+			rt.Fatalf("a stack differs from overlayfs:%s", d)
+		}
+		checkStackLinks(rt, s)
+	})
+}
+
+// changeRandomly makes calls below at, of which some may fail.
+func changeRandomly(t *rapid.T, at string) {
+	dir := rapid.SampledFrom([]string{"a", "b", "a/a", "a/b", "b/a", "b/b", "a/a/a", "b/b/b", "c", "a/c", "c/a", "c/c", "c/b", "a/c/a"})
+	for i := range rapid.IntRange(3, 15).Draw(t, "calls") {
+		p := filepath.Join(at, dir.Draw(t, "path"))
+		switch rapid.SampledFrom([]string{"rename", "rename", "rename", "rename file", "chmod", "chmod file", "remove", "write", "mkdir"}).Draw(t, "call") {
+		case "rename":
+			_ = os.Rename(p, filepath.Join(at, dir.Draw(t, "to")))
+		case "rename file":
+			_ = os.Rename(p+"/f", filepath.Join(at, dir.Draw(t, "to"), "f"))
+		case "chmod":
+			_ = os.Chmod(p, 0o700)
+		case "chmod file":
+			_ = os.Chmod(p+"/f", 0o600)
+		case "remove":
+			_ = os.RemoveAll(p)
+		case "write":
+			_ = os.WriteFile(p+"/f", fmt.Append(nil, "new ", i), 0o644)
+		case "mkdir":
+			_ = os.Mkdir(p, 0o711)
+		}
+	}
+}
+
+func TestRedirectErrors(t *testing.T) {
+	needRoot(t)
+	tests := []struct {
+		name, path, xattr, value string
+		want                     error
+		says                     string
+	}{
+		{"metacopy without data below", "f", "metacopy", "", syscall.EIO, "no layer below"},
+		{"metacopy of the lowest", "low", "metacopy", "", syscall.EIO, "metacopy"},
+		{"redirect out of the tree", "d", "redirect", "/../x", syscall.EIO, "redirect"},
+		{"redirect to a path that is not absolute", "d", "redirect", "a/b", syscall.EIO, "redirect"},
+		{"empty redirect", "d", "redirect", "", syscall.EIO, "redirect"},
+		{"redirect to nothing", "d", "redirect", "/none/there", nil, ""},
+		{"redirect to itself", "d", "redirect", "/d", nil, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			lower, upper := t.TempDir(), t.TempDir()
+			must(t, os.WriteFile(filepath.Join(lower, "low"), nil, 0o644))
+			must(t, os.Mkdir(filepath.Join(upper, "d"), 0o755))
+			must(t, os.WriteFile(filepath.Join(upper, "f"), nil, 0o644))
+			at := filepath.Join(upper, tt.path)
+			if tt.path == "low" {
+				at = filepath.Join(lower, tt.path)
+			}
+			must(t, unix.Setxattr(at, "trusted.overlay."+tt.xattr, []byte(tt.value), 0))
+			l, u := openHostDir(t, lower, HostDirOptions{}), openHostDir(t, upper, HostDirOptions{})
+			defer l.Close()
+			defer u.Close()
+			s := Stack(l, u)
+			e, err := s.Lookup(Root, tt.path)
+			must(t, err)
+			if e.Type == ModeDir {
+				_, err = s.ReadDir(e.ID, 0, make([]Entry, 1))
+			} else {
+				_, err = s.Open(e.ID)
+			}
+			if !errors.Is(err, tt.want) || err != nil && !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("error %v, want %v with %q", err, tt.want, tt.says)
+			}
+		})
+	}
+}
+
+// TestMetacopyAlone: without the layers below a hole must not pass for data.
+func TestMetacopyAlone(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "f"), []byte("\x00\x00"), 0o644))
+	must(t, unix.Setxattr(filepath.Join(dir, "f"), "trusted.overlay.metacopy", nil, 0))
+	h := openHostDir(t, dir, HostDirOptions{})
+	defer h.Close()
+	e, err := h.Lookup(Root, "f")
+	must(t, err)
+	if f, err := h.Open(e.ID); !errors.Is(err, syscall.EIO) {
+		data, _ := io.ReadAll(f)
+		t.Errorf("Open gives %q, %v, want EIO", data, err)
+	}
+}

@@ -115,7 +115,7 @@ func OpenHostDir(path string, o HostDirOptions) (*HostDir, error) {
 		o.OpenDirs = 64
 	}
 	h := &HostDir{path: path, o: o, overlay: o.XattrPrefix + "overlay.", linked: make(map[hostKey]ID)}
-	fd, readOnly, err := openRoot(path)
+	fd, readOnly, err := OpenReadOnly(path)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open lower directory", Path: path, Err: err}
 	}

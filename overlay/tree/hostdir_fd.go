@@ -10,9 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openRoot opens a directory: as a detached, read-only mount without what is
-// mounted below it, or without the privilege for that as it is.
-func openRoot(path string) (fd int, readOnly bool, err error) {
+// OpenReadOnly opens a directory as a detached, read-only mount without what is
+// mounted below it, so that nothing opened relative to it can ever be written
+// (readOnly is true), or without the privilege for that as it is.
+func OpenReadOnly(path string) (fd int, readOnly bool, err error) {
 	fd, err = unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err == nil {
 		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}

@@ -1,0 +1,399 @@
+package overlay
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"strata/overlay/tree"
+)
+
+// copyUp brings the inode id to the upper, if it is not there yet, and returns
+// its node, held, when all its names are there. Of a regular file's data the
+// first keep bytes come along, all of it if keep is negative. The caller holds no
+// lock.
+func (f *FS) copyUp(ctx context.Context, id ID, keep int64) (*node, error) {
+	if err := f.writable(); err != nil {
+		return nil, err
+	}
+	n, err := f.holdNode(id)
+	if err != nil {
+		return nil, err
+	}
+	if n != nil && n.hasUpper() {
+		if id < firstUpperID && !n.isDir() {
+			n.copyMu.Lock() // others may still be making the rest of its names
+			n.copyMu.Unlock()
+		}
+		return n, nil
+	}
+	if n != nil {
+		defer f.unref(n, 1)
+	}
+	lower := tree.ID(id)
+	a, err := f.lower.Attr(lower)
+	if err != nil {
+		return nil, err
+	}
+	if a.IsDir() && (n == nil || !n.isDead()) {
+		return f.copyUpDir(lower)
+	}
+	n = f.takeOver(lower, a.Mode&tree.ModeType)
+	if err := f.copyUpInode(ctx, n, &a, keep); err != nil {
+		f.unref(n, 1)
+		return nil, err
+	}
+	return n, nil
+}
+
+// takeOver returns the node of a lower inode, held, making it if there is none.
+func (f *FS) takeOver(lower tree.ID, typ uint32) *node {
+	f.tableMu.Lock()
+	defer f.tableMu.Unlock()
+	n := f.nodes[ID(lower)]
+	if n == nil {
+		n = newNode(ID(lower), 0, typ, lower)
+		f.nodes[n.id] = n
+	}
+	n.refs++
+	return n
+}
+
+// writableDir returns directory id as a node in the upper, held.
+func (f *FS) writableDir(id ID) (*node, error) {
+	if err := f.writable(); err != nil {
+		return nil, err
+	}
+	n, err := f.holdNode(id)
+	if err != nil {
+		return nil, err
+	}
+	if n == nil {
+		return f.copyUpDir(tree.ID(id))
+	}
+	switch {
+	case !n.isDir():
+		err = unix.ENOTDIR
+	case n.isDead():
+		err = unix.ENOENT
+	}
+	if err != nil {
+		f.unref(n, 1)
+		return nil, err
+	}
+	return n, nil
+}
+
+// copyUpDir brings a lower directory, and first those above it, to the upper and
+// returns its node, held; ENOENT if the upper hides it. The caller holds no
+// lock.
+func (f *FS) copyUpDir(lower tree.ID) (*node, error) {
+	f.tableMu.Lock()
+	n := f.byLower[lower]
+	if n != nil {
+		n.refs++
+	}
+	f.tableMu.Unlock()
+	if n != nil {
+		return n, nil
+	}
+	a, err := f.lower.Attr(lower)
+	if err != nil {
+		return nil, err
+	}
+	if !a.IsDir() {
+		return nil, unix.ENOTDIR
+	}
+	names, err := f.lower.Names(lower)
+	if err != nil {
+		return nil, err
+	}
+	if len(names) != 1 {
+		return nil, unix.EIO
+	}
+	parent, err := f.copyUpDir(names[0].Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.unref(parent, 1)
+
+	f.renameMu.RLock()
+	defer f.renameMu.RUnlock()
+	parent.dirMu.Lock()
+	defer parent.dirMu.Unlock()
+	where := nameIn{parent, names[0].Name}
+	n, e, err := f.child(parent, where.name)
+	switch {
+	case err != nil:
+		return nil, err
+	case n != nil && n.lower == lower: // another name of the race, or forgotten and found again
+		return n, nil
+	case n != nil:
+		f.unref(n, 1)
+		return nil, unix.ENOENT
+	case e.ID != lower:
+		return nil, unix.ENOENT
+	}
+	tmp, err := f.stage(context.Background(), lower, &a, 0)
+	if err != nil {
+		return nil, err
+	}
+	// Nobody may find the node before it can be reached: publish enters it.
+	n = newNode(ID(lower), 0, tree.ModeDir, lower)
+	n.impure, n.subdirs, n.refs = true, int(a.Nlink)-2, 1
+	if err := f.publish(n, where, tmp, a.Ino, false); err != nil {
+		f.unref(n, 1)
+		f.up.removeTemp(tmp)
+		return nil, err
+	}
+	return n, nil
+}
+
+// copyUpInode copies up what is no directory, or a directory that is gone.
+func (f *FS) copyUpInode(ctx context.Context, n *node, a *tree.Attr, keep int64) error {
+	n.copyMu.Lock()
+	defer n.copyMu.Unlock()
+	if n.hasUpper() {
+		return nil
+	}
+	var parents []nameIn
+	if !n.isDead() {
+		names, err := f.lower.Names(n.lower)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			dir, err := f.copyUpDir(name.Dir)
+			if err == unix.ENOENT {
+				continue // hidden by the upper
+			}
+			if err != nil {
+				return err
+			}
+			defer f.unref(dir, 1)
+			parents = append(parents, nameIn{dir, name.Name})
+		}
+	}
+	tmp, err := f.stage(ctx, n.lower, a, keep)
+	if err != nil {
+		return err
+	}
+	f.renameMu.RLock()
+	defer f.renameMu.RUnlock()
+	err = f.publishAll(n, parents, tmp, a.Ino)
+	if err != nil && !n.hasUpper() { // else some names are made: the next Open adds the rest
+		f.up.removeTemp(tmp)
+	}
+	return err
+}
+
+// publishAll gives the staged inode the names at which the lower one is still
+// visible. With several of them the staged name goes last, marked with the lower
+// inode's path, so that a crash between two links can be completed.
+func (f *FS) publishAll(n *node, names []nameIn, tmp string, ino uint64) error {
+	staged := inode{dir: f.up.work, name: tmp}
+	mark := f.up.format.namespace() + xLinks
+	if len(names) > 1 {
+		path, err := f.lowerPath(n.lower)
+		if err != nil {
+			return err
+		}
+		if err := staged.setxattr(mark, []byte(path), 0); err != nil {
+			return err
+		}
+	}
+	for _, where := range names {
+		where.dir.dirMu.Lock()
+		visible, err := f.showsLower(where, n.lower)
+		if err == nil && visible {
+			err = f.publish(n, where, tmp, ino, len(names) > 1)
+		}
+		where.dir.dirMu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	if n.hasUpper() && len(names) == 1 {
+		return nil
+	}
+	if !n.hasUpper() { // all names are gone: what is left is an open, nameless inode
+		var st unix.Stat_t
+		pin, err := staged.open(unix.O_PATH)
+		if err != nil {
+			return err
+		}
+		if err := staged.stat(&st); err != nil {
+			unix.Close(pin)
+			return err
+		}
+		f.enterUpper(n, nil, st.Ino, ino, pin)
+	} else if err := staged.removexattr(mark); err != nil {
+		return err
+	}
+	f.up.removeTemp(tmp)
+	return nil
+}
+
+// showsLower tells whether where is a name at which the lower inode shows
+// through. The caller holds where.dir.dirMu.
+func (f *FS) showsLower(where nameIn, lower tree.ID) (bool, error) {
+	if where.dir.isDead() {
+		return false, nil
+	}
+	e, err := f.lowerChild(where.dir, where.name)
+	if err != nil || e.ID != lower {
+		return false, err
+	}
+	fd, err := f.up.acquire(where.dir)
+	if err != nil {
+		return false, err
+	}
+	defer f.up.release(where.dir)
+	var st unix.Stat_t
+	err = inode{dir: fd, name: where.name}.stat(&st)
+	if err == unix.ENOENT {
+		return true, nil
+	}
+	return false, err
+}
+
+// publish moves (or links, leaving tmp) the staged inode to its name and enters
+// the node as one of the upper. The directory's times stay as they were. The
+// caller holds where.dir.dirMu.
+func (f *FS) publish(n *node, where nameIn, tmp string, ino uint64, link bool) error {
+	fd, err := f.up.acquire(where.dir)
+	if err != nil {
+		return err
+	}
+	defer f.up.release(where.dir)
+	var st, dir unix.Stat_t
+	if err := (inode{dir: f.up.work, name: tmp}).stat(&st); err != nil {
+		return err
+	}
+	dirInode := inode{fd: fd}
+	if err := dirInode.stat(&dir); err != nil {
+		return err
+	}
+	if link {
+		err = unix.Linkat(f.up.work, tmp, fd, where.name, 0)
+	} else {
+		err = unix.Renameat2(f.up.work, tmp, fd, where.name, unix.RENAME_NOREPLACE)
+	}
+	if err != nil {
+		return err
+	}
+	f.enterUpper(n, &where, st.Ino, ino, -1)
+	atime, mtime := timeOf(dir.Atim), timeOf(dir.Mtim)
+	return dirInode.utimes(&atime, &mtime)
+}
+
+// enterUpper records that n has an upper inode from now on: called where, or
+// reached by pin only.
+func (f *FS) enterUpper(n *node, where *nameIn, upIno, ino uint64, pin int) {
+	f.tableMu.Lock()
+	defer f.tableMu.Unlock()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.inUpper, n.upIno, n.ino, n.pin = true, upIno, ino, pin
+	f.nodes[n.id], f.byUpper[upIno] = n, n
+	if where == nil {
+		return
+	}
+	if n.isDir() {
+		f.byLower[n.lower] = n
+	}
+	if !n.has(*where) { // at once with inUpper: who sees that must find a name
+		n.names = append(slices.Clip(n.names), *where)
+		where.dir.refs++
+	}
+}
+
+// stage makes a copy of a lower inode in the work directory, complete but for
+// its name, and returns the name that it has there.
+func (f *FS) stage(ctx context.Context, lower tree.ID, a *tree.Attr, keep int64) (name string, err error) {
+	tmp := f.up.tempName()
+	i := inode{dir: f.up.work, name: tmp}
+	defer func() {
+		if err != nil {
+			f.up.removeTemp(tmp)
+		}
+	}()
+	spec := makeSpec{mode: a.Mode, uid: a.UID, gid: a.GID, rdev: a.Rdev}
+	if a.IsSymlink() {
+		if spec.target, err = f.lower.Readlink(lower); err != nil {
+			return "", err
+		}
+	}
+	if err := f.up.make(i, spec); err != nil {
+		return "", err
+	}
+	if a.IsRegular() {
+		if err := f.copyData(ctx, lower, a, i, keep); err != nil {
+			return "", err
+		}
+	}
+	if err := f.copyXattrs(lower, a, i); err != nil {
+		return "", err
+	}
+	if !a.IsDir() { // a directory's number follows from what is merged below it
+		ino := strconv.FormatUint(a.Ino, 10)
+		if err := i.setxattr(f.up.format.namespace()+xIno, []byte(ino), 0); err != nil {
+			return "", err
+		}
+	}
+	return tmp, i.utimes(&a.Atime, &a.Mtime)
+}
+
+// copyXattrs copies a lower inode's xattrs to the upper.
+func (f *FS) copyXattrs(lower tree.ID, a *tree.Attr, to inode) error {
+	if !a.Xattrs {
+		return nil
+	}
+	names, err := f.lower.Xattrs(lower)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		value, err := f.lower.Xattr(lower, name)
+		if err != nil {
+			return err
+		}
+		err = to.setxattr(f.up.format.storedName(name), value, 0)
+		if err == unix.EOPNOTSUPP && !mustCopyXattr(name) {
+			continue // the upper's filesystem has no such xattrs, as with the kernel's overlayfs
+		}
+		if err == unix.EPERM && strings.HasPrefix(name, "user.") && !a.IsDir() && !a.IsRegular() {
+			continue // an image may claim what no filesystem can hold
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mustCopyXattr names the xattrs without which a copy would be less protected.
+func mustCopyXattr(name string) bool {
+	return strings.HasPrefix(name, "security.") || strings.HasPrefix(name, "system.posix_acl_")
+}
+
+// lowerPath is one path of a lower inode, without a leading slash.
+func (f *FS) lowerPath(lower tree.ID) (string, error) {
+	var parts []string
+	for lower != tree.Root {
+		names, err := f.lower.Names(lower)
+		if err != nil {
+			return "", err
+		}
+		if len(names) == 0 {
+			return "", unix.EIO
+		}
+		parts = append(parts, names[0].Name)
+		lower = names[0].Dir
+	}
+	slices.Reverse(parts)
+	return strings.Join(parts, "/"), nil
+}

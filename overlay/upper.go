@@ -1,0 +1,195 @@
+package overlay
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// upper is the writable side: the upper and work directories, held locked.
+type upper struct {
+	path   string // of the upper, for messages
+	root   int    // the upper directory
+	work   int    // the directory "work" in the work directory, as the kernel makes it
+	workAt int    // the work directory itself, held for its lock
+	format Format
+	umask  uint32 // of this process: what mkdir(2) and its kind leave out
+	dirs   dirCache
+	seq    atomic.Uint64 // names in work
+
+	whiteoutMu sync.Mutex
+	whiteout   string // a whiteout in work that is linked to where one is needed
+}
+
+// A BusyError says that an upper or a work directory is in use. It is EBUSY.
+type BusyError struct {
+	Path string
+	PID  int // who holds it, 0 if that cannot be seen
+}
+
+func (e *BusyError) Error() string {
+	if e.PID == 0 {
+		return fmt.Sprintf("%s is in use by another mount", e.Path)
+	}
+	return fmt.Sprintf("%s is in use by process %d; unmount that first", e.Path, e.PID)
+}
+
+func (e *BusyError) Unwrap() error { return syscall.EBUSY }
+
+// ErrOtherLower is returned for an upper that belongs to another lower.
+var ErrOtherLower = errors.New("the upper belongs to another lower")
+
+func openUpper(o Options) (opened *upper, err error) {
+	u := &upper{path: o.Upper, root: -1, work: -1, workAt: -1, format: o.Format}
+	u.dirs.init()
+	defer func() {
+		if err != nil {
+			u.close()
+		}
+	}()
+	if u.umask, err = processUmask(); err != nil {
+		return nil, err
+	}
+	if u.root, err = lockDir(o.Upper); err != nil {
+		return nil, err
+	}
+	if u.workAt, err = lockDir(o.Work); err != nil {
+		return nil, err
+	}
+	var su, sw unix.Stat_t
+	if err = unix.Fstat(u.root, &su); err == nil {
+		err = unix.Fstat(u.workAt, &sw)
+	}
+	switch {
+	case err != nil:
+		return nil, &fs.PathError{Op: "stat", Path: o.Upper, Err: err}
+	case su.Dev == sw.Dev && su.Ino == sw.Ino:
+		return nil, fmt.Errorf("upper and work directory are the same, %s: give them one each", o.Upper)
+	case su.Dev != sw.Dev:
+		return nil, fmt.Errorf("upper %s and work directory %s are on different filesystems: names cannot be moved between them: %w", o.Upper, o.Work, syscall.EXDEV)
+	}
+	if err = unix.Mkdirat(u.workAt, "work", 0o700); err != nil && err != unix.EEXIST {
+		return nil, &fs.PathError{Op: "mkdir", Path: o.Work + "/work", Err: err}
+	}
+	if u.work, err = unix.Openat(u.workAt, "work", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err != nil {
+		return nil, &fs.PathError{Op: "open", Path: o.Work + "/work", Err: err}
+	}
+	// Without a set-gid bit from above: what is made in it gets our own group.
+	if err = unix.Fchmod(u.work, 0o700); err != nil {
+		return nil, &fs.PathError{Op: "chmod", Path: o.Work + "/work", Err: err}
+	}
+	if err = u.bindTo(o.LowerID); err != nil {
+		return nil, err
+	}
+	return u, nil
+}
+
+// bindTo records which lower the upper belongs to, or checks it.
+func (u *upper) bindTo(lowerID string) error {
+	root := inode{fd: u.root}
+	name := u.format.namespace() + xLower
+	have, err := root.xattr(name)
+	if err != nil && err != errNoXattr {
+		return &fs.PathError{Op: "getxattr " + name, Path: u.path, Err: err}
+	}
+	switch {
+	case string(have) == lowerID:
+		return nil
+	case len(have) > 0:
+		return fmt.Errorf("upper %s was made over %s and cannot be used over %s: %w",
+			u.path, have, orPlain(lowerID), ErrOtherLower)
+	}
+	if err := root.setxattr(name, []byte(lowerID), 0); err != nil {
+		return &fs.PathError{Op: "setxattr " + name, Path: u.path, Err: err}
+	}
+	return nil
+}
+
+func orPlain(lowerID string) string {
+	if lowerID == "" {
+		return "plain directories"
+	}
+	return lowerID
+}
+
+func (u *upper) close() error {
+	u.dirs.closeAll()
+	var err error
+	if u.root >= 0 {
+		err = unix.Syncfs(u.root)
+	}
+	for _, fd := range []int{u.work, u.workAt, u.root} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+	return err
+}
+
+// tempName gives a name that is free in the work directory.
+func (u *upper) tempName() string {
+	return "#" + strconv.FormatUint(u.seq.Add(1), 36)
+}
+
+// lockDir opens the directory path and locks it for this process.
+func lockDir(path string) (int, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		defer unix.Close(fd)
+		if err == unix.EWOULDBLOCK {
+			return -1, &BusyError{Path: path, PID: lockHolder(fd)}
+		}
+		return -1, &fs.PathError{Op: "flock", Path: path, Err: err}
+	}
+	return fd, nil
+}
+
+// lockHolder asks the kernel who holds the flock on the file fd.
+func lockHolder(fd int) int {
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil {
+		return 0
+	}
+	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+	locks, err := os.Open("/proc/locks")
+	if err != nil {
+		return 0
+	}
+	defer locks.Close()
+	// 1: FLOCK  ADVISORY  WRITE 4711 fe:00:131 0 EOF
+	for s := bufio.NewScanner(locks); s.Scan(); {
+		f := strings.Fields(s.Text())
+		if len(f) >= 6 && f[1] == "FLOCK" && f[5] == file {
+			pid, _ := strconv.Atoi(f[4])
+			return max(pid, 0)
+		}
+	}
+	return 0
+}
+
+// processUmask reads the umask without changing it, which umask(2) cannot.
+func processUmask() (uint32, error) {
+	status, err := os.ReadFile("/proc/thread-self/status")
+	if err != nil {
+		return 0, fmt.Errorf("find the umask: %w", err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if v, ok := strings.CutPrefix(line, "Umask:"); ok {
+			m, err := strconv.ParseUint(strings.TrimSpace(v), 8, 32)
+			return uint32(m), err
+		}
+	}
+	return 0o777, nil // an old kernel: assume that every bit must be set again
+}

@@ -1,0 +1,73 @@
+package fusefs
+
+import (
+	"log/slog"
+	"sync/atomic"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"github.com/hanwen/go-fuse/v2/splice"
+
+	"strata/overlay"
+)
+
+// connection answers the requests of one FUSE connection, which is one mount.
+// Its methods are spread over files by what they are about; each translates
+// arguments, calls the overlay and translates the answer.
+type connection struct {
+	// What is not implemented here is ENOSYS: ACCESS (the kernel checks
+	// permissions), TMPFILE, STATX, locks (the kernel keeps them itself).
+	fuse.RawFileSystem
+
+	fs   *overlay.FS
+	opts Options      // immutable
+	log  *slog.Logger // never nil
+
+	kernel *fuse.Server // set by Init, before the first request
+
+	passthrough atomic.Bool // whether the kernel grants it
+	mounts      mountCache
+
+	nodes *nodeTable
+	files handleTable[fileHandle]
+	dirs  handleTable[dirHandle]
+	notes *notifier
+}
+
+var _ fuse.RawFileSystem = (*connection)(nil)
+
+func newConnection(fs *overlay.FS, o Options) *connection {
+	return &connection{
+		RawFileSystem: fuse.NewDefaultRawFileSystem(),
+		fs:            fs,
+		opts:          o,
+		log:           o.Logger,
+		nodes:         newNodeTable(),
+		notes:         newNotifier(),
+	}
+}
+
+func (c *connection) String() string { return fsType }
+
+// Init is called when the kernel has said what it can do.
+func (c *connection) Init(kernel *fuse.Server) {
+	c.kernel = kernel
+	can := kernel.KernelSettings().Flags64()
+	c.passthrough.Store(c.wantPassthrough() && can&fuse.CAP_PASSTHROUGH != 0)
+	go c.notes.run(kernel)
+}
+
+// OnUnmount is called when the last request was answered. A connection that was
+// cut sends no RELEASE for what is open.
+func (c *connection) OnUnmount() {
+	c.notes.close()
+	for _, h := range c.files.removeAll() {
+		if f := h.node.rebased.Swap(nil); f != nil {
+			f.Close()
+		}
+		h.file.Close()
+	}
+	for _, h := range c.dirs.removeAll() {
+		h.dir.Close()
+	}
+	splice.ClearSplicePool() // of the whole process; another mount makes what it needs
+}

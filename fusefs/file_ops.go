@@ -1,0 +1,240 @@
+package fusefs
+
+import (
+	"errors"
+	"io"
+	"math"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"strata/overlay"
+)
+
+// overlayFlags are the flags of open(2) that the overlay is told. The kernel
+// does the rest itself: it knows where O_APPEND writes go, and asks for FSYNC
+// after O_SYNC ones.
+const overlayFlags = syscall.O_ACCMODE | syscall.O_TRUNC
+
+// Open opens a regular file. When it asks for a file that the kernel cannot
+// have open besides what it has open on the node (the upper's, after a copy-up,
+// while somebody reads the lower through passthrough), then the inode gets
+// another node id: ESTALE makes the kernel look the name up again, and find it.
+func (c *connection) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	acc := accessOf(in.Flags)
+	n := c.nodes.pin(in.NodeId, acc)
+	if n == nil {
+		return fuse.Status(syscall.ESTALE)
+	}
+	f, err := c.fs.Open(newRequest(cancel, &in.InHeader), n.id, int(in.Flags&overlayFlags))
+	if err == nil && (acc.writes() || in.Flags&syscall.O_TRUNC != 0) {
+		err = c.opened(newRequest(cancel, &in.InHeader), n, in)
+		if err != nil {
+			f.Close()
+		}
+	}
+	if err != nil {
+		c.nodes.unpin(n, acc)
+		return c.status("open", in.NodeId, err)
+	}
+	return c.addHandle(n, f, acc, out)
+}
+
+// opened does what opening for writing or with O_TRUNC needs done.
+func (c *connection) opened(ctx request, n *node, in *fuse.OpenIn) error {
+	if err := c.markPrivileged(n); err != nil {
+		return err
+	}
+	if in.Flags&syscall.O_TRUNC == 0 || !n.privileged.Load() {
+		return nil
+	}
+	var s overlay.SetAttr
+	if err := c.killPrivileges(ctx, n.id, in.Mode&fuse.OPEN_KILL_SUIDGID != 0, &s); err != nil || s.Mode == nil {
+		return err
+	}
+	_, err := c.fs.Setattr(ctx, n.id, s)
+	c.dropAttr(n.nid)
+	return err
+}
+
+// addHandle takes over f and n's pin and answers an open.
+func (c *connection) addHandle(n *node, f *overlay.File, acc access, out *fuse.OpenOut) fuse.Status {
+	flags, backing, ok := c.join(n, f, acc)
+	if !ok {
+		c.nodes.split(n)
+		c.notes.send(note{n.nid, noteAttr})
+		c.closeFile(n.nid, f)
+		c.nodes.unpin(n, acc)
+		return fuse.Status(syscall.ESTALE)
+	}
+	fh, ok := c.files.add(&fileHandle{node: n, file: f, lower: f.OnLower(), acc: acc})
+	if !ok {
+		c.leave(n, f)
+		c.closeFile(n.nid, f)
+		c.nodes.unpin(n, acc)
+		return fuse.Status(syscall.ENFILE)
+	}
+	if acc.maps() && flags&fuse.FOPEN_PASSTHROUGH != 0 {
+		// From now on the file can change through a mapping, of which nobody
+		// hears; what the kernel knows already must not count for good.
+		c.dropAttr(n.nid)
+	}
+	out.Fh, out.OpenFlags, out.BackingID = fh, flags, backing
+	return fuse.OK
+}
+
+func (c *connection) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
+	mode, acl, err := c.inherit(overlay.ID(in.NodeId), in.Mode, in.Umask)
+	if err != nil {
+		return c.status("create", in.NodeId, err)
+	}
+	// There is nothing to truncate: O_TRUNC would only change the times once more.
+	flags := int(in.Flags & syscall.O_ACCMODE)
+	node, f, err := c.fs.Create(caller(&in.InHeader), overlay.ID(in.NodeId), name, mode, flags)
+	if err != nil {
+		return c.status("create", in.NodeId, err)
+	}
+	if st := c.applyACL(newRequest(cancel, &in.InHeader), &node, acl); !st.Ok() {
+		f.Close()
+		return st
+	}
+	c.entry(&node, &out.EntryOut)
+	acc := accessOf(in.Flags)
+	n := c.nodes.pin(out.NodeId, acc)
+	if n == nil { // opened by somebody else and split since
+		f.Close()
+		c.Forget(out.NodeId, 1)
+		return fuse.Status(syscall.ESTALE)
+	}
+	if acc.maps() {
+		out.AttrValid = 0
+	}
+	if node.Attr.Mode&(syscall.S_ISUID|syscall.S_ISGID) != 0 {
+		n.privileged.Store(true)
+	}
+	if st := c.addHandle(n, f, acc, &out.OpenOut); !st.Ok() {
+		c.Forget(out.NodeId, 1)
+		return st
+	}
+	return fuse.OK
+}
+
+// Release closes a handle. Nobody hears of an error: close(2) has returned.
+func (c *connection) Release(cancel <-chan struct{}, in *fuse.ReleaseIn) {
+	h := c.files.remove(in.Fh)
+	if h == nil {
+		return
+	}
+	n := h.node
+	c.leave(n, h.file)
+	c.closeFile(n.nid, h.file)
+	if c.nodes.unpin(n, h.acc) {
+		// Let it go, so that the inode has one node id again.
+		c.notes.send(note{n.nid, noteEntries})
+	}
+}
+
+func (c *connection) closeFile(nid uint64, f *overlay.File) {
+	if err := f.Close(); err != nil {
+		c.log.Warn("close failed", "op", "release", "node", nid, "err", err)
+	}
+}
+
+// spliceFrom is from which size on a READ moves the pages of a file instead of
+// copying it: below, the calls that this takes cost more than the copy.
+const spliceFrom = 64 << 10
+
+func (c *connection) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+	h := c.files.get(in.Fh)
+	if h == nil {
+		return nil, fuse.EBADF
+	}
+	f := h.source()
+	if len(buf) >= spliceFrom {
+		return fuse.ReadResultFd(uintptr(f.Fd()), int64(in.Offset), len(buf)), fuse.OK
+	}
+	n, err := f.ReadAt(buf, int64(in.Offset))
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, c.status("read", in.NodeId, err)
+	}
+	return fuse.ReadResultData(buf[:n]), fuse.OK
+}
+
+func (c *connection) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+	h := c.files.get(in.Fh)
+	if h == nil {
+		return 0, fuse.EBADF
+	}
+	if st := c.written(newRequest(cancel, &in.InHeader), h.node, in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0); !st.Ok() {
+		return 0, st
+	}
+	n, err := h.file.WriteAt(data, int64(in.Offset))
+	if n == 0 && err != nil {
+		return 0, c.status("write", in.NodeId, err)
+	}
+	return uint32(n), fuse.OK
+}
+
+func (c *connection) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fuse.Status {
+	h := c.files.get(in.Fh)
+	if h == nil {
+		return fuse.EBADF
+	}
+	off, err := h.source().Lseek(int64(in.Offset), int(in.Whence))
+	out.Offset = uint64(off)
+	return c.status("lseek", in.NodeId, err)
+}
+
+func (c *connection) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
+	h := c.files.get(in.Fh)
+	if h == nil {
+		return fuse.EBADF
+	}
+	if st := c.written(newRequest(cancel, &in.InHeader), h.node, in.Uid != 0); !st.Ok() {
+		return st
+	}
+	err := h.file.Fallocate(int64(in.Offset), int64(in.Length), in.Mode)
+	return c.status("fallocate", in.NodeId, err)
+}
+
+// maxCopy is how much one COPY_FILE_RANGE moves at most: the reply has 32 bits
+// for it, and an interrupt should not wait for long.
+const maxCopy = 1 << 30
+
+func (c *connection) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (uint32, fuse.Status) {
+	from, to := c.files.get(in.FhIn), c.files.get(in.FhOut)
+	if from == nil || to == nil {
+		return 0, fuse.EBADF
+	}
+	if in.OffIn > math.MaxInt64 || in.OffOut > math.MaxInt64 {
+		return 0, fuse.EINVAL
+	}
+	if st := c.written(newRequest(cancel, &in.InHeader), to.node, in.Uid != 0); !st.Ok() {
+		return 0, st
+	}
+	n, err := from.source().CopyRange(int64(in.OffIn), to.file, int64(in.OffOut), int64(min(in.Len, maxCopy)))
+	if n == 0 && err != nil {
+		return 0, c.status("copy_file_range", in.NodeId, err)
+	}
+	return uint32(n), fuse.OK
+}
+
+// Flush is refused once and never comes again: close(2) has nothing to do here
+// that RELEASE does not do.
+func (c *connection) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }
+
+// fsyncData is set in FsyncIn.FsyncFlags for fdatasync(2).
+const fsyncData = 1
+
+func (c *connection) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
+	h := c.files.get(in.Fh)
+	if h == nil {
+		return fuse.EBADF
+	}
+	return c.status("fsync", in.NodeId, h.file.Sync(in.FsyncFlags&fsyncData != 0))
+}
+
+// Ioctl knows no ioctl. ENOSYS would be told to processes as it is.
+func (c *connection) Ioctl(cancel <-chan struct{}, in *fuse.IoctlIn, inbuf []byte, out *fuse.IoctlOut, outbuf []byte) fuse.Status {
+	return fuse.Status(syscall.ENOTTY)
+}

@@ -1,0 +1,168 @@
+package fusefs
+
+import (
+	"context"
+	"sync"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"strata/overlay"
+)
+
+func (c *connection) wantPassthrough() bool {
+	return c.opts.Passthrough == PassthroughAuto && !c.opts.Observe
+}
+
+// mayPassThrough tells whether the kernel may use the file f itself.
+//
+// The kernel opens the backing file again with the flags of the process that
+// opened ours, and by the server's rights: were a lower's file on a mount that
+// can be written, then a mistake of ours would let that process write into the
+// lower. On a read-only mount it cannot.
+func (c *connection) mayPassThrough(f *overlay.File, privileged bool) bool {
+	switch {
+	case !c.passthrough.Load():
+		return false
+	case privileged:
+		return false // taking the set-id bits away is for the one who sees the write
+	case f.OnLower():
+		return !c.opts.Coherent && c.mounts.readOnly(f.Fd())
+	}
+	return true
+}
+
+// register gives f to the kernel as a backing file, false if it does not take
+// it.
+func (c *connection) register(f *overlay.File) (int32, bool) {
+	id, errno := c.kernel.RegisterBackingFd(&fuse.BackingMap{Fd: int32(f.Fd())})
+	switch errno {
+	case 0:
+		return id, true
+	case syscall.EPERM: // in a user namespace: it will not change
+		if c.passthrough.Swap(false) {
+			c.log.Info("the kernel grants no passthrough; data goes through this process", "err", errno)
+		}
+	default: // ELOOP on overlayfs, EOPNOTSUPP: this file's filesystem
+		c.log.Debug("no passthrough for a file", "node", uint64(f.ID()), "err", errno)
+	}
+	return 0, false
+}
+
+// join adds a handle with f to those that are open on n and returns what the
+// reply to the open says. It is false if the kernel cannot have f open besides
+// what it has open on n.
+func (c *connection) join(n *node, f *overlay.File, acc access) (openFlags uint32, backing int32, ok bool) {
+	privileged := acc.writes() && n.privileged.Load()
+	may := c.mayPassThrough(f, privileged)
+
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.opens == 0 {
+		n.mode = ioCached
+		if may {
+			if id, ok := c.register(f); ok {
+				n.mode, n.backing, n.onLower = ioPassthrough, id, f.OnLower()
+			}
+		}
+	} else if n.mode == ioPassthrough && (!may || n.onLower != f.OnLower()) {
+		return 0, 0, false
+	}
+
+	first := n.opens == 0
+	n.opens++
+	if f.OnLower() {
+		n.lowers++
+	}
+	if !acc.writes() {
+		openFlags |= fuse.FOPEN_NOFLUSH // nothing to write back when it is closed
+	}
+	if n.mode == ioPassthrough {
+		return openFlags | fuse.FOPEN_PASSTHROUGH, n.backing, true
+	}
+	if n.lowers > 0 && n.lowers < n.opens {
+		c.rebaseLocked(n)
+	}
+	switch {
+	case c.opts.Observe || n.nid&aliasBit != 0:
+		// The node of which this is an alias may change the file through
+		// passthrough, and this node's cache would not know.
+		openFlags |= fuse.FOPEN_DIRECT_IO
+	case !first || f.OnLower() || !c.passthrough.Load():
+		// What the kernel has is right. It may not be for a file of the upper
+		// that was in passthrough mode before: then it starts anew.
+		openFlags |= fuse.FOPEN_KEEP_CACHE
+	}
+	return openFlags, 0, true
+}
+
+// leave undoes join.
+func (c *connection) leave(n *node, f *overlay.File) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.opens--
+	if f.OnLower() {
+		n.lowers--
+	}
+	if n.lowers == 0 {
+		if f := n.rebased.Swap(nil); f != nil {
+			c.closeFile(n.nid, f)
+		}
+	}
+	if n.opens == 0 && n.mode == ioPassthrough {
+		c.kernel.UnregisterBackingFd(n.backing)
+		n.mode, n.backing = ioCached, 0
+	}
+}
+
+// rebase lets the handles that have the lower of n open read from the upper, if
+// there is something in the upper now.
+func (c *connection) rebase(n *node) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.lowers > 0 && n.mode == ioCached {
+		c.rebaseLocked(n)
+	}
+}
+
+func (c *connection) rebaseLocked(n *node) {
+	if n.rebased.Load() != nil {
+		return
+	}
+	f, err := c.fs.Open(context.Background(), n.id, syscall.O_RDONLY)
+	if err != nil {
+		c.log.Warn("open handles keep the data from before the copy-up", "op", "open", "node", n.nid, "err", err)
+		return
+	}
+	if f.OnLower() {
+		f.Close()
+		return
+	}
+	n.rebased.Store(f)
+}
+
+// mountCache remembers which mounts are read-only, by their unique number. A
+// mount does not become writable behind our back unless somebody remounts it.
+type mountCache struct{ known sync.Map }
+
+// readOnly tells whether fd was opened through a mount that refuses writes.
+func (m *mountCache) readOnly(fd int) bool {
+	var stx unix.Statx_t
+	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID_UNIQUE, &stx)
+	unique := err == nil && stx.Mask&unix.STATX_MNT_ID_UNIQUE != 0
+	if unique {
+		if ro, ok := m.known.Load(stx.Mnt_id); ok {
+			return ro.(bool)
+		}
+	}
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(fd, &st); err != nil {
+		return false
+	}
+	ro := st.Flags&unix.ST_RDONLY != 0
+	if unique {
+		m.known.Store(stx.Mnt_id, ro)
+	}
+	return ro
+}

@@ -1,0 +1,109 @@
+package fusefs
+
+import (
+	"errors"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"strata/overlay"
+	"strata/overlay/tree"
+)
+
+// With HANDLE_KILLPRIV_V2 the kernel leaves to us what write, truncate and
+// chown take away: file capabilities always; set-id bits always on chown,
+// otherwise when the request says that the process lacks CAP_FSETID. In exchange
+// it does not ask for security.capability before every write.
+//
+// A node that may have something to take away when it is opened for writing is
+// not opened in passthrough mode, where we would not see the write. Bits that
+// are given to a file while it is open for writing in passthrough mode survive
+// writes through that descriptor.
+
+const xattrCapability = "security.capability"
+
+// markPrivileged notes, when n is opened for writing, whether there is anything
+// to take away.
+func (c *connection) markPrivileged(n *node) error {
+	a, err := c.fs.Getattr(n.id)
+	if err != nil {
+		return err
+	}
+	found := a.Mode&(syscall.S_ISUID|syscall.S_ISGID) != 0
+	if !found && a.Mode&0o111 != 0 {
+		if found, err = c.hasCapabilities(n.id); err != nil {
+			return err
+		}
+	}
+	if found {
+		n.privileged.Store(true)
+	}
+	return nil
+}
+
+func (c *connection) hasCapabilities(id overlay.ID) (bool, error) {
+	_, err := c.fs.Getxattr(id, xattrCapability)
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, syscall.ENODATA) || errors.Is(err, syscall.EOPNOTSUPP):
+		return false, nil
+	}
+	return false, err
+}
+
+// killPrivileges takes capabilities away from id, and set-id bits if setID says
+// so: the latter by completing s, which is about to be set.
+func (c *connection) killPrivileges(ctx request, id overlay.ID, setID bool, s *overlay.SetAttr) error {
+	a, err := c.fs.Getattr(id)
+	if err != nil || !a.IsRegular() {
+		return err
+	}
+	if mode := withoutSetID(a.Mode); setID && s.Mode == nil && mode != a.Mode {
+		mode &= tree.ModePerm
+		s.Mode = &mode
+	}
+	if a.Mode&0o111 == 0 {
+		return nil
+	}
+	has, err := c.hasCapabilities(id)
+	if err != nil || !has {
+		return err
+	}
+	err = c.fs.Removexattr(ctx, id, xattrCapability)
+	if errors.Is(err, syscall.ENODATA) {
+		return nil
+	}
+	return err
+}
+
+// withoutSetID takes the set-id bits out of mode. A set-gid bit without group
+// execution is not one.
+func withoutSetID(mode uint32) uint32 {
+	mode &^= syscall.S_ISUID
+	if mode&syscall.S_IXGRP != 0 {
+		mode &^= syscall.S_ISGID
+	}
+	return mode
+}
+
+// written is called before data of n changes through a handle.
+func (c *connection) written(ctx request, n *node, setID bool) fuse.Status {
+	if !n.privileged.Load() {
+		return fuse.OK
+	}
+	var s overlay.SetAttr
+	if err := c.killPrivileges(ctx, n.id, setID, &s); err != nil {
+		return c.status("write", n.nid, err)
+	}
+	if s.Mode != nil {
+		if _, err := c.fs.Setattr(ctx, n.id, s); err != nil {
+			return c.status("write", n.nid, err)
+		}
+	}
+	if setID {
+		n.privileged.Store(false)
+	}
+	c.dropAttr(n.nid) // or the kernel would go on with the mode that it knows, for exec too
+	return fuse.OK
+}

@@ -23,11 +23,9 @@ func (f *FS) copyUp(ctx context.Context, id ID, keep int64) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n != nil && n.hasUpper() {
-		if id < firstUpperID && !n.isDir() {
-			n.copyMu.Lock() // others may still be making the rest of its names
-			n.copyMu.Unlock()
-		}
+	// Others may still be making the names of an inode that the lower has: it is
+	// left to copyUpInode to wait for them.
+	if n != nil && n.hasUpper() && (id >= firstUpperID || n.isDir()) {
 		return n, nil
 	}
 	if n != nil {

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -81,11 +83,23 @@ func modeOf(a tree.Attr) *uint32 {
 	return &m
 }
 
-// opens counts how often contents of the lower are opened.
+// opens counts how often contents of the lower are opened, and lets a test do
+// something in the middle of a call.
 type opens struct {
 	tree.Tree
-	n    atomic.Int32
-	hook func()
+	n        atomic.Int32
+	hook     func()
+	looked   string // at the next Lookup of this name
+	onLookup func() // this is called, once
+}
+
+func (o *opens) Lookup(dir tree.ID, name string) (tree.Entry, error) {
+	e, err := o.Tree.Lookup(dir, name)
+	if fn := o.onLookup; fn != nil && name == o.looked {
+		o.onLookup = nil
+		fn()
+	}
+	return e, err
 }
 
 func (o *opens) Open(id tree.ID) (*os.File, error) {
@@ -380,4 +394,49 @@ func TestCopyUpWhileOpen(t *testing.T) {
 		x.forget(again)
 	}
 	x.forget(n)
+}
+
+// TestLookupDuringCopyUp: what the lower said about a name in a lower-only directory
+// is old when it arrives.
+func TestLookupDuringCopyUp(t *testing.T) {
+	needRoot(t)
+	x := newFixture(t, FormatKernel, shell(t, `mkdir d; echo f > d/f`))
+	var o *opens
+	x.withLower(func(l tree.Tree) tree.Tree { o = &opens{Tree: l}; return o })
+	d := x.hold("d")
+	o.looked, o.onLookup = "f", func() {
+		x.must(x.chmod("d/f", 0o600)) // and nobody knows it any more
+		x.must(x.in("d/f", x.Unlink))
+		x.must(x.create("d/f", "another"))
+	}
+	n, err := x.Lookup(d.ID, "f")
+	x.must(err)
+	if n.Attr.Size != int64(len("another")) {
+		t.Errorf("Lookup found %+v", n.Attr)
+	}
+	x.forget(n)
+	x.forget(d)
+	wantForgotten(x)
+}
+
+// TestUnlinkBetweenLinks removes a name that a copy-up under way has not made yet.
+func TestUnlinkBetweenLinks(t *testing.T) {
+	needRoot(t)
+	x := newFixture(t, FormatKernel, shell(t, linkedLower))
+	var o *opens
+	x.withLower(func(l tree.Tree) tree.Tree { o = &opens{Tree: l}; return o })
+	unlinked := make(chan error, 1)
+	lower, err := tree.Resolve(o, "a/one")
+	x.must(err)
+	names, err := o.Names(lower)
+	x.must(err)
+	last := map[string]string{"three": "b/deep/three", "four": "c/four"}[names[3].Name]
+	o.looked, o.onLookup = names[2].Name, func() { // two names are made, two are not
+		go func() { unlinked <- x.in(last, x.Unlink) }()
+		time.Sleep(20 * time.Millisecond)
+	}
+	x.must(x.chmod("a/one", 0o600))
+	x.must(<-unlinked)
+	left := slices.DeleteFunc(slices.Clone(linkedNames), func(name string) bool { return name == last })
+	wantLinkedEverywhere(x, "afterwards", left...)
 }

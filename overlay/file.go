@@ -69,8 +69,9 @@ func (f *FS) openUpper(n *node, flags int) (*File, error) {
 		return nil, err
 	}
 	defer f.done(at)
-	// Callers give offsets, which a file opened for appending would ignore.
-	flags &^= unix.O_CREAT | unix.O_EXCL | unix.O_APPEND | unix.O_NOCTTY
+	// Callers give offsets, which a file opened for appending would ignore, and
+	// buffers that lie anywhere, which O_DIRECT refuses.
+	flags &= unix.O_ACCMODE | unix.O_TRUNC | unix.O_SYNC | unix.O_DSYNC
 	if flags&unix.O_ACCMODE == unix.O_WRONLY {
 		flags = flags&^unix.O_ACCMODE | unix.O_RDWR // half a page of a mapping must be read first
 	}

@@ -51,12 +51,10 @@ var inMemory = sync.OnceValue(func() string {
 	return shm
 })
 
-// tempDir is like t.TempDir, in memory where possible.
+// tempDir is like t.TempDir, in memory where possible, and not below a directory
+// that other users may not enter.
 func tempDir(t testing.TB) string {
 	t.Helper()
-	if inMemory() == "" {
-		return t.TempDir()
-	}
 	dir, err := os.MkdirTemp(inMemory(), "strata-overlay-test-")
 	if err != nil {
 		t.Fatal(err)
@@ -494,13 +492,12 @@ func dumpDir(t testing.TB, root string) map[string]dumped {
 		}
 		a := attrOf(&st)
 		xattrs := map[string]string{}
-		i := inode{dir: unix.AT_FDCWD, name: path}
 		fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW, 0)
 		if err != nil {
 			return err
 		}
 		defer unix.Close(fd)
-		i = inode{fd: fd}
+		i := inode{fd: fd}
 		names, err := i.xattrs()
 		if err != nil {
 			return err

@@ -121,8 +121,10 @@ func TestOpenRefuses(t *testing.T) {
 		want              error  // if not nil
 		says              string // part of the message
 	}{
-		{"same directory", mkdir("a"), mkdir("a"), nil, "a"},
-		{"same directory by another path", mkdir("b"), mkdir("b") + "/../b", nil, "b"},
+		{"same directory", mkdir("a"), mkdir("a"), unix.EINVAL, "/a"},
+		{"same directory by another path", mkdir("b"), mkdir("b") + "/../b", unix.EINVAL, "/b"},
+		{"work in upper", mkdir("i"), mkdir("i/w"), unix.EINVAL, "i/w"},
+		{"upper far below work", mkdir("j/a/b/c"), mkdir("j"), unix.EINVAL, "a/b/c"},
 		{"two filesystems", mkdir("c"), other, unix.EXDEV, other},
 		{"no work", mkdir("d"), "", nil, "work"},
 		{"no upper", "", mkdir("e"), nil, "upper"},

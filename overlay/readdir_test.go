@@ -205,11 +205,18 @@ func TestReadDirImpure(t *testing.T) {
 			x.must(x.mkdir("in-" + name))
 		}
 		x.must(x.mkdir("pure"))
+		held := x.hold("in-moved") // what a node remembers of itself changes, too
+		x.stat("in-moved")
 		x.must(x.create("pure/born", ""))
 		x.must(x.rename("moved", "in-moved/moved", 0))
 		x.must(x.link("linked", "in-linked/linked"))
 		x.must(x.create("in-exchanged/exchanged", ""))
 		x.must(x.rename("exchanged", "in-exchanged/exchanged", unix.RENAME_EXCHANGE))
+		x.dump()
+		if got := x.stat("in-moved/moved").Ino; got != want["moved"] {
+			t.Errorf("moved is inode %d, was %d", got, want["moved"])
+		}
+		x.forget(held)
 		for range 2 {
 			x.dump() // compares d_ino with st_ino
 			for name, ino := range want {

@@ -53,29 +53,26 @@ func openUpper(o Options) (opened *upper, err error) {
 	u.dirs.init()
 	defer func() {
 		if err != nil {
-			u.close()
+			u.closeFDs()
 		}
 	}()
 	if u.umask, err = processUmask(); err != nil {
 		return nil, err
 	}
-	if u.root, err = lockDir(o.Upper); err != nil {
+	if u.root, err = openDir(o.Upper); err != nil {
 		return nil, err
 	}
-	if u.workAt, err = lockDir(o.Work); err != nil {
+	if u.workAt, err = openDir(o.Work); err != nil {
 		return nil, err
 	}
-	var su, sw unix.Stat_t
-	if err = unix.Fstat(u.root, &su); err == nil {
-		err = unix.Fstat(u.workAt, &sw)
+	if err = u.checkPlaces(o); err != nil {
+		return nil, err
 	}
-	switch {
-	case err != nil:
-		return nil, &fs.PathError{Op: "stat", Path: o.Upper, Err: err}
-	case su.Dev == sw.Dev && su.Ino == sw.Ino:
-		return nil, fmt.Errorf("upper and work directory are the same, %s: give them one each", o.Upper)
-	case su.Dev != sw.Dev:
-		return nil, fmt.Errorf("upper %s and work directory %s are on different filesystems: names cannot be moved between them: %w", o.Upper, o.Work, syscall.EXDEV)
+	if err = lock(u.root, o.Upper); err != nil {
+		return nil, err
+	}
+	if err = lock(u.workAt, o.Work); err != nil {
+		return nil, err
 	}
 	if err = unix.Mkdirat(u.workAt, "work", 0o700); err != nil && err != unix.EEXIST {
 		return nil, &fs.PathError{Op: "mkdir", Path: o.Work + "/work", Err: err}
@@ -91,6 +88,48 @@ func openUpper(o Options) (opened *upper, err error) {
 		return nil, err
 	}
 	return u, nil
+}
+
+// checkPlaces wants upper and work directory beside each other on one filesystem.
+func (u *upper) checkPlaces(o Options) error {
+	var su, sw unix.Stat_t
+	if err := errors.Join(unix.Fstat(u.root, &su), unix.Fstat(u.workAt, &sw)); err != nil {
+		return &fs.PathError{Op: "stat", Path: o.Upper, Err: err}
+	}
+	if su.Dev != sw.Dev {
+		return fmt.Errorf("upper %s and work directory %s are on different filesystems: names cannot be moved between them: %w", o.Upper, o.Work, syscall.EXDEV)
+	}
+	for _, pair := range [][2]int{{u.root, u.workAt}, {u.workAt, u.root}} {
+		inside, err := isInside(pair[0], pair[1])
+		if err != nil {
+			return &fs.PathError{Op: "stat", Path: o.Upper, Err: err}
+		}
+		if inside {
+			return fmt.Errorf("neither of upper %s and work directory %s may be the other or stand in it: put them beside each other: %w", o.Upper, o.Work, syscall.EINVAL)
+		}
+	}
+	return nil
+}
+
+// isInside tells whether directory dir is top or stands below it.
+func isInside(dir, top int) (bool, error) {
+	var want, last unix.Stat_t
+	if err := unix.Fstat(top, &want); err != nil {
+		return false, err
+	}
+	for at := "."; ; at += "/.." {
+		var st unix.Stat_t
+		if err := unix.Fstatat(dir, at, &st, 0); err != nil {
+			return false, err
+		}
+		switch {
+		case st.Dev == want.Dev && st.Ino == want.Ino:
+			return true, nil
+		case st.Dev == last.Dev && st.Ino == last.Ino: // the root is its own parent
+			return false, nil
+		}
+		last = st
+	}
 }
 
 // bindTo records which lower the upper belongs to, or checks it.
@@ -121,18 +160,20 @@ func orPlain(lowerID string) string {
 	return lowerID
 }
 
+// close writes everything to disk and lets go of the upper.
 func (u *upper) close() error {
+	err := unix.Syncfs(u.root)
+	u.closeFDs()
+	return err
+}
+
+func (u *upper) closeFDs() {
 	u.dirs.closeAll()
-	var err error
-	if u.root >= 0 {
-		err = unix.Syncfs(u.root)
-	}
 	for _, fd := range []int{u.work, u.workAt, u.root} {
 		if fd >= 0 {
 			unix.Close(fd)
 		}
 	}
-	return err
 }
 
 // tempName gives a name that is free in the work directory.
@@ -140,20 +181,24 @@ func (u *upper) tempName() string {
 	return "#" + strconv.FormatUint(u.seq.Add(1), 36)
 }
 
-// lockDir opens the directory path and locks it for this process.
-func lockDir(path string) (int, error) {
+func openDir(path string) (int, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		defer unix.Close(fd)
-		if err == unix.EWOULDBLOCK {
-			return -1, &BusyError{Path: path, PID: lockHolder(fd)}
-		}
-		return -1, &fs.PathError{Op: "flock", Path: path, Err: err}
-	}
 	return fd, nil
+}
+
+// lock takes directory fd, at path, for this FS alone.
+func lock(fd int, path string) error {
+	err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	if err == unix.EWOULDBLOCK {
+		return &BusyError{Path: path, PID: lockHolder(fd)}
+	}
+	if err != nil {
+		return &fs.PathError{Op: "flock", Path: path, Err: err}
+	}
+	return nil
 }
 
 // lockHolder asks the kernel who holds the flock on the file fd.

@@ -1,0 +1,62 @@
+// Package container keeps containers: it takes one from create, through mount
+// and umount, to remove.
+//
+// # Nouns
+//
+// A container is an upper over the chain of one image. It is a directory of
+// the store:
+//
+//	containers/<id>/          64 hex digits
+//	    config.json           who it is and what it stands on (Config)
+//	    upper/                what it has written, in the format that config.json names
+//	    work/                 scratch of the overlay, on the same filesystem
+//
+// A mount is a process that serves the merged tree to the kernel. What is known
+// about it is lost with the machine, so it lives apart from the store, under
+// /run/strata or $XDG_RUNTIME_DIR/strata, in a directory named by the hash of
+// the store's path:
+//
+//	<hash>/<id>.json          the mount: pid, start time, mount point (Record)
+//	<hash>/<id>.log           what a detached mount process had to say
+//	<hash>/<12 digits>/merged the mount point when none is asked for
+//
+// Directories there are 0755, so that other users reach a mount although the
+// store is 0700. A mount of plain directories has no container; its record is
+// overlay/<hash of the mount point>.json.
+//
+// # What is always true
+//
+// A directory below containers/ is a whole container. It is made in a staging
+// directory of the store and moved into place by one rename, and moved out
+// again by one rename before anything of it is deleted. What a kill leaves
+// behind is staging that nobody holds, which the store sweeps away.
+//
+// A container's config lists its layers, and the store keeps every layer so
+// listed. Create has a Hold from before the layers are known to exist until
+// the config stands.
+//
+// The root directory of a new upper has the attributes of the chain's root:
+// an upper that has a directory decides that directory's attributes.
+//
+// A record is a hint and never trusted alone: a pid counts only together with
+// the start time of its process, so that a number that was given out again is
+// not mistaken for a mount.
+//
+// # What may run at once
+//
+// Anything, in any number of processes. Locks are flocks on directories, taken
+// in this order:
+//
+//	containers/<id>/    exclusive as long as the container is mounted or used in-process, and while it is removed
+//	the store's Hold
+//	containers/         exclusive while a name is chosen and given out
+//
+// The server closes the overlay, removes its record and gives the lock back, in
+// this order. Who unmounts waits for its process to end or, if that goes on
+// living, for the record to vanish: either way the last write is in the upper.
+//
+// # Absent
+//
+// Processes inside a container, and making a layer of an upper. Nothing here
+// prints: callers decide what people see.
+package container

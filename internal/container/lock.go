@@ -1,0 +1,81 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// lockDir takes an exclusive flock on a directory; closing the file gives it
+// back. Without wait, a lock that is taken is EWOULDBLOCK.
+func lockDir(dir string, wait bool) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	how := unix.LOCK_EX
+	if !wait {
+		how |= unix.LOCK_NB
+	}
+	for {
+		err = unix.Flock(int(f.Fd()), how)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, &os.PathError{Op: "lock", Path: dir, Err: err}
+	}
+	return f, nil
+}
+
+// lock makes sure that the container is there and that nobody mounts or
+// removes it; closing the file gives the lock back. If a mount has it, that is
+// a *MountedError at once. Who has it otherwise is about to leave a record of a
+// mount, or to give the lock back, as the kernel does for a process that was
+// killed, only a moment after that is seen to be dead; so it waits a little.
+func (ct *Container) lock(ctx context.Context) (*os.File, error) {
+	const pause, patience = 5 * time.Millisecond, 2 * time.Second
+	for end := time.Now().Add(patience); ; {
+		f, err := lockDir(ct.dir, false)
+		if err == nil {
+			return ct.checkLocked(f)
+		}
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("it has just been removed: %w", err)
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, err
+		}
+		record, err := ct.all.run.read(string(ct.ID))
+		switch {
+		case err != nil:
+			return nil, err
+		case record != nil && record.Alive():
+			return nil, &MountedError{Record: *record}
+		case time.Now().After(end):
+			return nil, &MountedError{Record: Record{Name: ct.Name}}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
+// checkLocked finds out whether the container was moved away before its
+// directory could be locked.
+func (ct *Container) checkLocked(f *os.File) (*os.File, error) {
+	if _, err := os.Stat(filepath.Join(ct.dir, configFile)); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("it has just been removed: %w", err)
+	}
+	return f, nil
+}

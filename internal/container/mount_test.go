@@ -1,0 +1,360 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"strata/layerstore"
+	"strata/overlay"
+)
+
+func TestMountShowsTheImageAndKeepsWrites(t *testing.T) {
+	w := newWorld(t)
+	ct := w.create(t, "web")
+	m := mount(t, ct, DefaultMountOptions())
+	wantFile(t, filepath.Join(m.Dir, "etc/motd"), "hello\n")
+	write(t, filepath.Join(m.Dir, "etc/new"), "new")
+	if err := os.Remove(filepath.Join(m.Dir, "etc/gone")); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Unmount(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(m.Dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the default mount point after unmounting: %v", err)
+	}
+	m = mount(t, ct, DefaultMountOptions())
+	wantFile(t, filepath.Join(m.Dir, "etc/new"), "new")
+	if _, err := os.Stat(filepath.Join(m.Dir, "etc/gone")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what was removed is back: %v", err)
+	}
+}
+
+func TestMountIsVisibleForOtherUsers(t *testing.T) {
+	w := newWorld(t)
+	m := mount(t, w.create(t, "web"), DefaultMountOptions())
+	if out, err := as(65534, "cat", filepath.Join(m.Dir, "etc/motd")); err != nil || string(out) != "hello\n" {
+		t.Errorf("another user reads %q, %v", out, err)
+	}
+	if out, err := as(65534, "ls", filepath.Join(m.Dir, "secret")); err == nil {
+		t.Errorf("another user sees a 0700 directory: %q", out)
+	}
+	if out, err := as(65534, "ls", w.store.Root()); err == nil {
+		t.Errorf("another user sees the store: %q", out)
+	}
+	var o MountOptions
+	alone := mount(t, w.create(t, "alone"), o)
+	if out, err := as(65534, "cat", filepath.Join(alone.Dir, "etc/motd")); err == nil {
+		t.Errorf("another user reads %q though allow_other is off", out)
+	}
+}
+
+func TestReadOnlyMount(t *testing.T) {
+	w := newWorld(t)
+	o := DefaultMountOptions()
+	if err := o.Set("ro"); err != nil {
+		t.Fatal(err)
+	}
+	m := mount(t, w.create(t, "web"), o)
+	if err := os.WriteFile(filepath.Join(m.Dir, "x"), nil, 0o644); !errors.Is(err, syscall.EROFS) {
+		t.Errorf("write: %v, want EROFS", err)
+	}
+}
+
+func TestSecondMountNamesTheHolder(t *testing.T) {
+	w := newWorld(t)
+	ct := w.create(t, "web")
+	dir, record := w.detach(t, ct)
+	_, err := ct.Mount(t.Context(), "", DefaultMountOptions())
+	wantError(t, err, "mount container web", dir, fmt.Sprint(record.PID))
+	if mounted := (*MountedError)(nil); !errors.As(err, &mounted) || !errors.Is(err, syscall.EBUSY) {
+		t.Errorf("%T is no *MountedError and EBUSY", err)
+	}
+	// Behind the container's back, as plain directories.
+	p := Plain{Lower: LowerDirs{t.TempDir()}, Upper: ct.upperDir(), Work: ct.workDir()}
+	_, err = p.Mount(t.Context(), t.TempDir(), DefaultMountOptions(), Options{RunBase: filepath.Join(w.dir, "run")})
+	if busy := (*overlay.BusyError)(nil); !errors.As(err, &busy) || busy.PID != record.PID {
+		t.Errorf("mounting the upper once more: %v, want a *overlay.BusyError with pid %d", err, record.PID)
+	}
+}
+
+func TestAnotherLowerIsRefused(t *testing.T) {
+	w := newWorld(t)
+	needFUSE(t)
+	ct := w.create(t, "web")
+	p := Plain{Lower: LowerDirs{t.TempDir()}, Upper: ct.upperDir(), Work: ct.workDir()}
+	_, err := p.Mount(t.Context(), t.TempDir(), DefaultMountOptions(), Options{RunBase: filepath.Join(w.dir, "run")})
+	if !errors.Is(err, overlay.ErrOtherLower) {
+		t.Errorf("a container's upper over plain directories: %v, want ErrOtherLower", err)
+	}
+	other := w.load(t, "image other:1\nlayer two\n-- two/f --\nx\n")
+	ct.Layers = other.Layers
+	if _, err := ct.Mount(t.Context(), "", DefaultMountOptions()); !errors.Is(err, overlay.ErrOtherLower) {
+		t.Errorf("a container's upper over another chain: %v, want ErrOtherLower", err)
+	}
+}
+
+func TestKilledServer(t *testing.T) {
+	w := newWorld(t)
+	ct := w.create(t, "web")
+	dir, record := w.detach(t, ct)
+	write(t, filepath.Join(dir, "kept"), "kept")
+	if err := syscall.Kill(record.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the process is gone", func() bool { return !record.Alive() })
+	if state, err := ct.State(); err != nil || state.Status != Dead {
+		t.Errorf("state %+v, %v, want dead", state, err)
+	}
+	eventually(t, "the dead mount answers ENOTCONN", func() bool {
+		_, err := os.Stat(dir)
+		return errors.Is(err, syscall.ENOTCONN)
+	})
+	again, _ := w.detach(t, ct)
+	if again != dir {
+		t.Errorf("mounted again at %s, not at %s", again, dir)
+	}
+	wantFile(t, filepath.Join(dir, "kept"), "kept")
+}
+
+func TestDeadMountCanBeUnmountedAndRemoved(t *testing.T) {
+	w := newWorld(t)
+	kill := func(name string) *Container {
+		ct := w.create(t, name)
+		_, record := w.detach(t, ct)
+		if err := syscall.Kill(record.PID, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the process is gone", func() bool { return !record.Alive() })
+		return ct
+	}
+	ct := kill("one")
+	if err := ct.Unmount(t.Context(), UnmountOptions{}); err != nil {
+		t.Error(err)
+	}
+	if state, err := ct.State(); err != nil || state.Status != Created {
+		t.Errorf("state %+v, %v, want created", state, err)
+	}
+	if _, err := kill("two").Remove(t.Context(), false); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestARecordWithAReusedPIDIsNotAlive(t *testing.T) {
+	start, err := startTime(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := (&Record{PID: os.Getpid(), StartTime: start}); !r.Alive() {
+		t.Error("this process does not live")
+	}
+	if r := (&Record{PID: os.Getpid(), StartTime: start + 1}); r.Alive() {
+		t.Error("a process that began at another time is taken for the one of the record")
+	}
+}
+
+func TestUnmountWaitsForTheProcess(t *testing.T) {
+	w := newWorld(t)
+	ct := w.create(t, "web")
+	dir, record := w.detach(t, ct)
+	write(t, filepath.Join(dir, "f"), "f")
+	if err := ct.Unmount(t.Context(), UnmountOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if record.Alive() {
+		t.Error("the process still lives")
+	}
+	wantFile(t, filepath.Join(ct.upperDir(), "f"), "f")
+	wantError(t, ct.Unmount(t.Context(), UnmountOptions{}), "container web is not mounted")
+}
+
+func TestUnmountOfABusyMountNamesTheUsers(t *testing.T) {
+	w := newWorld(t)
+	ct := w.create(t, "web")
+	dir, record := w.detach(t, ct)
+	sleep := exec.Command("sleep", "60")
+	sleep.Dir = filepath.Join(dir, "srv")
+	if err := sleep.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer sleep.Wait()
+	defer sleep.Process.Kill()
+	err := ct.Unmount(t.Context(), UnmountOptions{})
+	wantError(t, err, dir+" is in use", fmt.Sprintf("process %d (sleep): its working directory is %s/srv", sleep.Process.Pid, dir))
+	if !errors.Is(err, syscall.EBUSY) {
+		t.Errorf("%v is not EBUSY", err)
+	}
+	if _, err := ct.Remove(t.Context(), true); !errors.Is(err, syscall.EBUSY) {
+		t.Errorf("forced remove of a mount in use: %v, want EBUSY", err)
+	}
+	if err := ct.Unmount(t.Context(), UnmountOptions{Lazy: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "etc")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("after a lazy unmount: %v", err)
+	}
+	sleep.Process.Kill()
+	sleep.Wait()
+	eventually(t, "the server ends with its last user", func() bool { return !record.Alive() })
+}
+
+func TestRemoveOfAMountedContainer(t *testing.T) {
+	w := newWorld(t)
+	ct := w.create(t, "web")
+	dir, record := w.detach(t, ct)
+	_, err := ct.Remove(t.Context(), false)
+	wantError(t, err, "remove container web", dir, fmt.Sprint(record.PID))
+	if _, err := ct.Remove(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if record.Alive() {
+		t.Error("the process still lives")
+	}
+	if _, err := w.Find("web"); err == nil {
+		t.Error("the container is still there")
+	}
+}
+
+func TestUnmountAndRemoveOfAMountInThisProcess(t *testing.T) {
+	w := newWorld(t)
+	ct := w.create(t, "web")
+	m := mount(t, ct, DefaultMountOptions())
+	write(t, filepath.Join(m.Dir, "f"), "f")
+	if err := ct.Unmount(t.Context(), UnmountOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	wantFile(t, filepath.Join(ct.upperDir(), "f"), "f")
+	mount(t, ct, DefaultMountOptions())
+	if _, err := ct.Remove(t.Context(), true); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTerminatedServerUnmounts(t *testing.T) {
+	w := newWorld(t)
+	ct := w.create(t, "web")
+	dir := filepath.Join(w.dir, "mnt")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	_, record := w.detach(t, ct, dir)
+	if err := syscall.Kill(record.PID, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the process ends", func() bool { return !record.Alive() })
+	if state, err := ct.State(); err != nil || state.Status != Created {
+		t.Errorf("state %+v, %v, want created", state, err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("the mount point holds %v, %v", entries, err)
+	}
+}
+
+func TestDetachReportsTheChildsError(t *testing.T) {
+	w := newWorld(t)
+	needFUSE(t)
+	ct := w.create(t, "web")
+	log, err := ct.LogFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{serveForTest, w.store.Root(), filepath.Join(w.dir, "run"), string(ct.ID)}
+	missing := filepath.Join(w.dir, "missing")
+	_, _, err = Detach(t.Context(), append(args, missing), log)
+	wantError(t, err, "mount container web", missing, "no such file")
+	_, _, err = Detach(t.Context(), args[:3], log)
+	wantError(t, err, "died before the mount was usable", "index out of range")
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err = Detach(canceled, args, log); !errors.Is(err, context.Canceled) {
+		t.Errorf("canceled: %v", err)
+	}
+	if state, err := ct.State(); err != nil || state.Status != Created {
+		t.Errorf("state %+v, %v, want created", state, err)
+	}
+}
+
+func TestContainersHoldTheirLayers(t *testing.T) {
+	w := newWorld(t)
+	ct := w.create(t, "web")
+	if _, err := w.store.RemoveImage(t.Context(), "base:1", true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.store.GC(t.Context(), layerstore.GCOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	m := mount(t, ct, DefaultMountOptions())
+	wantFile(t, filepath.Join(m.Dir, "etc/motd"), "hello\n")
+}
+
+func TestWritesOfOneContainerAreNotSeenInAnother(t *testing.T) {
+	w := newWorld(t)
+	a, b := mount(t, w.create(t, "aa"), DefaultMountOptions()), mount(t, w.create(t, "bb"), DefaultMountOptions())
+	write(t, filepath.Join(a.Dir, "etc/motd"), "changed")
+	wantFile(t, filepath.Join(a.Dir, "etc/motd"), "changed")
+	wantFile(t, filepath.Join(b.Dir, "etc/motd"), "hello\n")
+}
+
+// eventually waits for something that is about to be true.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for range 1000 {
+		if ok() {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatalf("not within 5 s: %s", what)
+}
+
+func TestMountProcessKeepsNoDirectoryBusy(t *testing.T) {
+	w := newWorld(t)
+	_, record := w.detach(t, w.create(t, "web"))
+	if cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", record.PID)); err != nil || cwd != "/" {
+		t.Errorf("the mount process works in %q, %v", cwd, err)
+	}
+	for _, fd := range []string{"0", "1", "2"} {
+		link, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", record.PID, fd))
+		if err != nil || link != "/dev/null" && !strings.HasSuffix(link, ".log") {
+			t.Errorf("descriptor %s of the mount process is %s, %v", fd, link, err)
+		}
+	}
+}
+
+func TestChangesOfAMountedContainer(t *testing.T) {
+	w := newWorld(t)
+	ct := w.create(t, "web")
+	if list, err := ct.Changes(t.Context()); err != nil || len(list) > 0 {
+		t.Errorf("changes of a new container: %v, %v", list, err)
+	}
+	dir, _ := w.detach(t, ct)
+	write(t, filepath.Join(dir, "etc/motd"), "changed")
+	write(t, filepath.Join(dir, "etc/new"), "new")
+	if err := os.Remove(filepath.Join(dir, "etc/gone")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "srv")); err != nil {
+		t.Fatal(err)
+	}
+	list, err := ct.Changes(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, c := range list {
+		got = append(got, fmt.Sprintf("%s %s %d", c.Kind, c.Path, c.Size))
+	}
+	want := []string{"C /etc 0", "D /etc/gone 14", "C /etc/motd 7", "A /etc/new 3", "D /srv 0"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

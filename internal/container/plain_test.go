@@ -1,0 +1,182 @@
+package container
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+
+	"strata/overlay"
+)
+
+func TestParsePlain(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		lists []string
+		lower LowerDirs
+		upper string
+		work  string
+	}{
+		{"one lower", []string{"lowerdir=/a"}, LowerDirs{"/a"}, "", ""},
+		{"topmost first", []string{"lowerdir=/a:/b:/c,upperdir=/u,workdir=/w"}, LowerDirs{"/a", "/b", "/c"}, "/u", "/w"},
+		{"several -o", []string{"lowerdir=/a", "upperdir=/u", "workdir=/w"}, LowerDirs{"/a"}, "/u", "/w"},
+		{"escaped colon", []string{`lowerdir=/a\:b:/c`}, LowerDirs{"/a:b", "/c"}, "", ""},
+		{"escaped comma", []string{`lowerdir=/a\,b:/c,ro`}, LowerDirs{"/a,b", "/c"}, "", ""},
+		{"escaped backslash", []string{`lowerdir=/a\\:/c`}, LowerDirs{`/a\`, "/c"}, "", ""},
+		{"escapes in upperdir", []string{`lowerdir=/a,upperdir=/u\,1,workdir=/w\:2`}, LowerDirs{"/a"}, "/u,1", "/w:2"},
+		{"colon in upperdir", []string{`lowerdir=/a,upperdir=/u:1,workdir=/w`}, LowerDirs{"/a"}, "/u:1", "/w"},
+		{"lowerdir+", []string{"lowerdir+=/a:1,lowerdir+=/b"}, LowerDirs{"/a:1", "/b"}, "", ""},
+		{"from mount(8)", []string{"rw,relatime,noauto,x-systemd.automount,lowerdir=/a"}, LowerDirs{"/a"}, "", ""},
+		{"equals in a name", []string{"lowerdir=/a=b"}, LowerDirs{"/a=b"}, "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p, _, err := ParsePlain(c.lists)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(p.Lower, c.lower) || p.Upper != c.upper || p.Work != c.work {
+				t.Errorf("got %+v", p)
+			}
+		})
+	}
+}
+
+func TestParsePlainRefuses(t *testing.T) {
+	for _, c := range []struct{ options, want string }{
+		{"", "lowerdir=TOP:...:BASE"},
+		{"lowerdir=", "wants a directory"},
+		{"lowerdir=/a::/b", "empty directory name"},
+		{"lowerdir=/a:", "empty directory name"},
+		{"lowerdir=/a,upperdir=/u", "an upperdir needs"},
+		{"lowerdir=/a,workdir=/w", "useless without an upperdir"},
+		{"lowerdir=/a,index=on", "strata does not have"},
+		{"lowerdir=/a,userxattr=1", "strata does not have"},
+		{"lowerdir=/a,frob", "is not known; known are ro, rw, coherent"},
+	} {
+		t.Run(c.options, func(t *testing.T) {
+			_, _, err := ParsePlain([]string{c.options})
+			wantError(t, err, c.want)
+			if option := (*OptionError)(nil); !errors.As(err, &option) {
+				t.Errorf("%T is no *OptionError", err)
+			}
+		})
+	}
+}
+
+func TestLowerDirsString(t *testing.T) {
+	dirs := LowerDirs{`/a:1,2\`, "/b"}
+	p, _, err := ParsePlain([]string{dirs.String()})
+	if err != nil || !slices.Equal(p.Lower, dirs) {
+		t.Errorf("%s is read as %q, %v", dirs, p.Lower, err)
+	}
+	if got := TopmostFirst([]string{"base", "top"}); got[0] != "top" {
+		t.Errorf("topmost first: %q", got)
+	}
+}
+
+func TestParseMountOptions(t *testing.T) {
+	o, err := ParseMountOptions([]string{"ro,coherent", "observe,,nopassthrough,nosuid,noallow_other,noatime"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !o.ReadOnly || !o.Coherent || !o.Observe || !o.NoPassthrough || !o.NoSUID || o.AllowOther {
+		t.Errorf("got %+v", o)
+	}
+	_, err = ParseMountOptions([]string{"ro,lowerdir=/x"})
+	wantError(t, err, `mount option "lowerdir=/x"`, "known are")
+}
+
+// plainDirs makes the directories of an overlay of two lowers.
+func plainDirs(t *testing.T) (p Plain, mnt string) {
+	t.Helper()
+	dir := t.TempDir()
+	for _, d := range []string{"top", "base", "upper", "work", "mnt"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { leftovers(t, dir) })
+	write(t, filepath.Join(dir, "top", "f"), "top")
+	write(t, filepath.Join(dir, "base", "f"), "base")
+	write(t, filepath.Join(dir, "base", "g"), "base")
+	return Plain{
+		Lower: LowerDirs{filepath.Join(dir, "top"), filepath.Join(dir, "base")},
+		Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work"),
+	}, filepath.Join(dir, "mnt")
+}
+
+func TestPlainMount(t *testing.T) {
+	needFUSE(t)
+	p, mnt := plainDirs(t)
+	run := t.TempDir()
+	if err := os.Chmod(run, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m, err := p.Mount(t.Context(), mnt, DefaultMountOptions(), Options{RunBase: run})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantFile(t, filepath.Join(mnt, "f"), "top")
+	wantFile(t, filepath.Join(mnt, "g"), "base")
+	write(t, filepath.Join(mnt, "g"), "changed")
+	if err := UnmountPlain(t.Context(), mnt, UnmountOptions{}, run); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Wait(); err != nil {
+		t.Error(err)
+	}
+	wantFile(t, filepath.Join(p.Upper, "g"), "changed")
+	wantFile(t, filepath.Join(p.Lower[1], "g"), "base")
+	wantError(t, UnmountPlain(t.Context(), mnt, UnmountOptions{}, run), "is no mount of strata")
+}
+
+func TestPlainMountRefuses(t *testing.T) {
+	needFUSE(t)
+	for _, c := range []struct {
+		name string
+		set  func(*Plain)
+		want string
+	}{
+		{"missing lower", func(p *Plain) { p.Lower[0] += "x" }, "no such file"},
+		{"lower is a file", func(p *Plain) { p.Lower[0] += "/f" }, "is not a directory"},
+		{"missing upper", func(p *Plain) { p.Upper += "x" }, "no such file"},
+		{"upper is a lower", func(p *Plain) { p.Upper = p.Lower[1] }, "contain each other"},
+		{"upper below a lower", func(p *Plain) { p.Lower[1] = filepath.Dir(p.Upper) }, "contain each other"},
+		{"work is upper", func(p *Plain) { p.Work = p.Upper }, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p, mnt := plainDirs(t)
+			c.set(&p)
+			m, err := p.Mount(t.Context(), mnt, DefaultMountOptions(), Options{RunBase: filepath.Join(t.TempDir(), "run")})
+			if err == nil {
+				m.Unmount()
+			}
+			wantError(t, err, "mount at "+mnt, c.want)
+		})
+	}
+}
+
+func TestPlainUserFormat(t *testing.T) {
+	needFUSE(t)
+	p, mnt := plainDirs(t)
+	p.Format = overlay.FormatUser
+	m, err := p.Mount(t.Context(), mnt, DefaultMountOptions(), Options{RunBase: filepath.Join(t.TempDir(), "run")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(filepath.Join(mnt, "f"), 12, 34); err != nil {
+		t.Error(err)
+	}
+	if err := m.Unmount(); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(filepath.Join(p.Upper, "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if owner := int(info.Sys().(*syscall.Stat_t).Uid); owner != os.Geteuid() {
+		t.Errorf("the file in the upper belongs to %d", owner)
+	}
+}

@@ -1,0 +1,176 @@
+package container
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/google/renameio/v2"
+)
+
+// runDir is a directory of mount records, one file a mount.
+type runDir string
+
+// Record is what a mount process leaves for others to find. It is written when
+// the mount is usable and removed after the last write to the upper.
+type Record struct {
+	Name       string    `json:"name"` // of the container; empty for plain directories
+	PID        int       `json:"pid"`
+	StartTime  uint64    `json:"startTime"` // of the process, in clock ticks since boot, as /proc/PID/stat has it
+	Mountpoint string    `json:"mountpoint"`
+	Options    string    `json:"options"`
+	Since      time.Time `json:"since"`
+
+	// Exits tells that the process ends with the mount, so that whoever
+	// unmounts can wait for that.
+	Exits bool `json:"exits"`
+}
+
+// runBase finds the directory that holds all run state, and makes it.
+func runBase(base string) (string, error) {
+	switch {
+	case base != "":
+	case os.Geteuid() == 0:
+		base = "/run/strata"
+	case os.Getenv("XDG_RUNTIME_DIR") != "":
+		base = filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "strata")
+	default:
+		base = filepath.Join(os.TempDir(), fmt.Sprintf("strata-%d", os.Geteuid()))
+	}
+	base, err := filepath.Abs(base)
+	if err != nil {
+		return "", fmt.Errorf("run directory: %w", err)
+	}
+	if err := os.MkdirAll(base, 0o755); err != nil {
+		return "", fmt.Errorf("run directory: %w", err)
+	}
+	// Records are believed and mount points are handed to umount, so nobody
+	// else may put anything there. In a shared temporary directory somebody
+	// could have made ours first.
+	info, err := os.Lstat(base)
+	if err != nil {
+		return "", fmt.Errorf("run directory: %w", err)
+	}
+	st := info.Sys().(*syscall.Stat_t)
+	if !info.IsDir() || int(st.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
+		return "", fmt.Errorf("run directory %s: is not a directory of ours that only we can write to; move it away or set XDG_RUNTIME_DIR", base)
+	}
+	return base, nil
+}
+
+// hashName names a path by a hash, where a path cannot be a file name.
+func hashName(path string) string {
+	return fmt.Sprintf("%x", sha256.Sum256([]byte(path)))[:shortLen]
+}
+
+func (d runDir) recordFile(key string) string { return filepath.Join(string(d), key+".json") }
+func (d runDir) logFile(key string) string    { return filepath.Join(string(d), key+".log") }
+
+// mountpoint has a short name, because people type it.
+func (d runDir) mountpoint(key string) string {
+	return filepath.Join(string(d), key[:min(shortLen, len(key))], "merged")
+}
+
+func (d runDir) make() error { return os.MkdirAll(string(d), 0o755) }
+
+// write makes a record of a mount that this process serves.
+func (d runDir) write(key string, r Record) error {
+	r.PID = os.Getpid()
+	var err error
+	if r.StartTime, err = startTime(r.PID); err != nil {
+		return fmt.Errorf("record of the mount: %w", err)
+	}
+	if err := d.make(); err != nil {
+		return fmt.Errorf("record of the mount: %w", err)
+	}
+	data, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("record of the mount: %w", err)
+	}
+	if err := renameio.WriteFile(d.recordFile(key), data, 0o644); err != nil {
+		return fmt.Errorf("record of the mount: %w", err)
+	}
+	return nil
+}
+
+// read returns nil if there is no record.
+func (d runDir) read(key string) (*Record, error) {
+	data, err := os.ReadFile(d.recordFile(key))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var r Record
+	if err := json.Unmarshal(data, &r); err != nil {
+		return nil, fmt.Errorf("%s: %w", d.recordFile(key), err)
+	}
+	return &r, nil
+}
+
+// remove forgets a mount: its record, and its default mount point if that is
+// empty. The log stays for whoever wants to know why a mount ended.
+func (d runDir) remove(key string) error {
+	os.Remove(d.mountpoint(key))
+	os.Remove(filepath.Dir(d.mountpoint(key)))
+	if err := os.Remove(d.recordFile(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// waitGone returns when the mount that r is the record of has written its last
+// and taken the record away.
+func (d runDir) waitGone(ctx context.Context, key string, r *Record) error {
+	const pause = 5 * time.Millisecond
+	for {
+		now, err := d.read(key)
+		if err != nil {
+			return err
+		}
+		if now == nil || !now.Since.Equal(r.Since) || !now.Alive() {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
+// Alive tells whether the process that wrote the record still runs.
+func (r *Record) Alive() bool {
+	t, err := startTime(r.PID)
+	return err == nil && t == r.StartTime
+}
+
+// startTime returns when a process that runs was started. A zombie does not
+// run.
+func startTime(pid int) (uint64, error) {
+	file := fmt.Sprintf("/proc/%d/stat", pid)
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	// "PID (COMM) STATE ...": only COMM can hold spaces and parentheses.
+	const state, start = 0, 19 // counted from behind COMM
+	fields := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:])
+	if len(fields) <= start {
+		return 0, fmt.Errorf("%s: %d fields follow the name, want more than %d", file, len(fields), start)
+	}
+	if s := fields[state][0]; s == 'Z' || s == 'X' {
+		return 0, &os.PathError{Op: "stat", Path: file, Err: syscall.ESRCH}
+	}
+	return strconv.ParseUint(string(fields[start]), 10, 64)
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package layerstore_test
+
+const maxMemory = 100 << 20

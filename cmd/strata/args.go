@@ -1,0 +1,73 @@
+package main
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// flagsFirst reorders a command line so that the flag parser, which stops at
+// the first other word, finds all flags: those of the program go before the
+// command's name, those of the command right behind it. What follows -- stays
+// where it is. "help COMMAND" becomes "COMMAND --help".
+func flagsFirst(app *cli.App, args []string) []string {
+	var global, local, rest []string
+	var command *cli.Command
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		switch {
+		case arg == "--":
+			rest = append(rest, args[i:]...)
+			i = len(args)
+		case len(arg) < 2 || arg[0] != '-':
+			if command == nil && arg == "help" {
+				local = append(local, "--help")
+				continue
+			}
+			if command == nil {
+				if command = app.Command(arg); command == nil {
+					return append(global, args[i:]...) // the parser will say what is wrong
+				}
+				continue
+			}
+			rest = append(rest, arg)
+		default:
+			to := &local
+			flags := app.Flags
+			if findFlag(app.Flags, arg) != nil || command == nil {
+				to = &global
+			} else {
+				flags = command.Flags
+			}
+			*to = append(*to, arg)
+			if takesValue(findFlag(flags, arg)) && !strings.Contains(arg, "=") && i+1 < len(args) {
+				i++
+				*to = append(*to, args[i])
+			}
+		}
+	}
+	if command != nil {
+		global = append(global, command.Name)
+	}
+	return slices.Concat(global, local, rest)
+}
+
+// findFlag returns the flag that arg, which begins with -, sets.
+func findFlag(flags []cli.Flag, arg string) cli.Flag {
+	name, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+	for _, f := range flags {
+		if slices.Contains(f.Names(), name) {
+			return f
+		}
+	}
+	return nil
+}
+
+func takesValue(f cli.Flag) bool {
+	if f == nil {
+		return false
+	}
+	_, isBool := f.(*cli.BoolFlag)
+	return !isBool
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	_ "embed"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+//go:embed INTERFACE.md
+var interfacePage string
+
+// TestInterfacePage holds the page for scripts against the types.
+func TestInterfacePage(t *testing.T) {
+	for heading, types := range map[string][]any{
+		"load":    {loadedJSON{}},
+		"images":  {imageJSON{}},
+		"history": {historyJSON{}},
+		"ps":      {containerJSON{}},
+		"diff":    {changeJSON{}},
+		"layers":  {layerJSON{}},
+		"explain": {explainJSON{}, wordJSON{}},
+		"df":      {dfJSON{}, kindJSON{}, dfLayerJSON{}},
+		"version": {versionJSON{}},
+	} {
+		_, section, found := strings.Cut(interfacePage, "\n### "+heading+" --json")
+		if !found {
+			t.Errorf("no section on %s --json", heading)
+		}
+		section, _, _ = strings.Cut(section, "\n### ")
+		for _, v := range types {
+			for _, field := range jsonFields(reflect.TypeOf(v)) {
+				if !regexp.MustCompile(`\b` + field + `\b`).MatchString(section) {
+					t.Errorf("%s --json: field %s is not on the page", heading, field)
+				}
+			}
+		}
+	}
+}
+
+func jsonFields(t reflect.Type) []string {
+	var names []string
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if f.Anonymous {
+			names = append(names, jsonFields(f.Type)...)
+			continue
+		}
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		names = append(names, name)
+	}
+	return names
+}

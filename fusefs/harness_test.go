@@ -19,6 +19,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"strata/internal/need"
 	"strata/overlay"
 	"strata/overlay/tree"
 )
@@ -239,17 +240,8 @@ type mounted struct {
 
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: mounts with mount(2)")
-	}
-	needFUSE(t)
-}
-
-func needFUSE(t *testing.T) {
-	t.Helper()
-	if _, err := os.Stat("/dev/fuse"); err != nil {
-		t.Skipf("needs /dev/fuse: %v", err)
-	}
+	need.Root(t)
+	need.Fuse(t)
 }
 
 // newMount mounts an overlay of a fresh lower, which fill fills, and a fresh

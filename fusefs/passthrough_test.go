@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"strata/internal/need"
 )
 
 // hash returns a hash of all files below dir and their attributes.
@@ -76,7 +78,7 @@ func stat(t *testing.T, path string) unix.Stat_t {
 func (m *mounted) requirePassthrough() {
 	m.t.Helper()
 	if !m.counts().Passthrough {
-		m.t.Skip("the kernel grants no passthrough here")
+		need.Missing(m.t, "the kernel grants no passthrough here")
 	}
 }
 

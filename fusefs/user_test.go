@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"strata/internal/need"
 	"strata/overlay"
 )
 
@@ -63,9 +64,7 @@ func checkUserMount(t *testing.T, m *mounted, inside string) string {
 // A mount by a user who is not root, through fusermount3.
 func TestUserMount(t *testing.T) {
 	needRoot(t) // to become another user
-	if _, err := exec.LookPath("fusermount3"); err != nil {
-		t.Skip("needs fusermount3")
-	}
+	need.Tool(t, "fusermount3")
 	base, spec := userSpec(t, 65534)
 	// In a mount namespace of its own, with a /dev/fuse that users may open as
 	// on most machines.
@@ -88,7 +87,7 @@ func TestUserMount(t *testing.T) {
 func TestUserNamespace(t *testing.T) {
 	needRoot(t)
 	if out, err := exec.Command("unshare", "--user", "--map-root-user", "--mount", "true").CombinedOutput(); err != nil {
-		t.Skipf("needs user namespaces: %s", out)
+		need.Missing(t, "needs user namespaces: %s", out)
 	}
 	base, spec := userSpec(t, 0)
 	m := startMount(t, spec, "unshare", "--user", "--map-root-user", "--mount", copyOfTestBinary(t, base))

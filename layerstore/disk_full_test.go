@@ -2,21 +2,20 @@ package layerstore_test
 
 import (
 	"errors"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"strata/internal/need"
 )
 
 // TestDiskFull adds layers that do not fit, in each of the ways in which
 // contents and blobs are written.
 func TestDiskFull(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("mounting a small tmpfs takes root")
-	}
+	need.Root(t)
 	disk := t.TempDir()
 	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=4m,mode=0700"); err != nil {
 		t.Fatalf("mount tmpfs: %v", err)

@@ -1,10 +1,10 @@
 package layerstore_test
 
 import (
-	"os"
 	"path/filepath"
 	"testing"
 
+	"strata/internal/need"
 	"strata/internal/oci"
 	"strata/layerstore"
 )
@@ -12,11 +12,7 @@ import (
 // realImages is a folder of real images, of which these tests want family/ (an OCI
 // layout with debian:12, gzip), python-zstd/ and debian-rebuilt.docker.tar.zst.
 func realImages(tb testing.TB) string {
-	dir := os.Getenv("STRATA_IMAGES")
-	if dir == "" {
-		tb.Skip("STRATA_IMAGES is not set: it names a folder of real images")
-	}
-	return dir
+	return need.Images(tb)
 }
 
 func openStore(tb testing.TB) *layerstore.Store {

@@ -9,9 +9,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
 
 	"strata/internal/oci"
 	"strata/overlay"
@@ -53,12 +55,28 @@ type Config struct {
 	Created   time.Time    `json:"created"`
 }
 
-// newFormat is the format of uppers that this process makes.
+// newFormat is the format of uppers that this process makes. Being called root is
+// not enough for the kernel's: trusted xattrs need CAP_SYS_ADMIN over the whole
+// machine, which root of a user namespace or of most containers does not have.
 func newFormat() overlay.Format {
-	if os.Geteuid() == 0 {
-		return overlay.FormatKernel
+	ids, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return overlay.FormatUser
 	}
-	return overlay.FormatUser
+	if f := strings.Fields(string(ids)); len(f) != 3 || f[2] != "4294967295" {
+		return overlay.FormatUser
+	}
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if unix.Capget(&head, &data[0]) != nil {
+		return overlay.FormatUser
+	}
+	for _, c := range []uint{unix.CAP_SYS_ADMIN, unix.CAP_CHOWN, unix.CAP_MKNOD, unix.CAP_FOWNER, unix.CAP_DAC_OVERRIDE} {
+		if data[c/32].Effective&(1<<(c%32)) == 0 {
+			return overlay.FormatUser
+		}
+	}
+	return overlay.FormatKernel
 }
 
 const configFile = "config.json"

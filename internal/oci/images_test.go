@@ -5,15 +5,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"strata/internal/need"
 )
 
 // TestRealImages reads what other tools wrote: every archive in the folder
 // STRATA_IMAGES, every image in it, every layer to its last byte.
 func TestRealImages(t *testing.T) {
-	dir := os.Getenv("STRATA_IMAGES")
-	if dir == "" {
-		t.Skip("STRATA_IMAGES is not set: no folder of real images to read")
-	}
+	dir := need.Images(t)
 	paths, err := filepath.Glob(filepath.Join(dir, "*"))
 	if err != nil {
 		t.Fatal(err)

@@ -6,15 +6,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"strata/internal/need"
 )
 
 // TestSkopeoWrites has another tool rewrite an image in each of its forms and
 // wants the same image from all of them.
 func TestSkopeoWrites(t *testing.T) {
-	skopeo, err := exec.LookPath("skopeo")
-	if err != nil {
-		t.Skip("skopeo is not installed: archives by another hand are not checked")
-	}
+	skopeo := need.Tool(t, "skopeo")
 	img := newTestImage("base", "top")
 	source := writeDir(t, "source", layoutOf(img, "app:1"))
 	original, err := openArchive(t, source).Images()

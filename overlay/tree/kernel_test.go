@@ -12,14 +12,14 @@ import (
 
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
+
+	"strata/internal/need"
 )
 
 // needRoot skips tests that mount or make devices.
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: makes devices and trusted xattrs, and mounts")
-	}
+	need.Overlayfs(t)
 }
 
 func must(t failer, err error) {

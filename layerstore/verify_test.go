@@ -62,6 +62,9 @@ func TestVerifyFindsDamage(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				if err := os.Chmod(path, 0o600); err != nil { // they are read-only, which stops all but root
+					t.Fatal(err)
+				}
 				if err := damage.do(path, b); err != nil {
 					t.Fatal(err)
 				}
@@ -111,6 +114,9 @@ func TestLoadingMendsObjects(t *testing.T) {
 		return err
 	})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(cut, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Truncate(cut, 1); err != nil {

@@ -248,7 +248,7 @@ func findImage(images []Image, name string) (image Image, ref oci.Reference, err
 	}
 	switch len(found) {
 	case 0:
-		return Image{}, oci.Reference{}, &NotFoundError{Kind: "image", Name: name, Near: nearNames(images, name)}
+		return Image{}, oci.Reference{}, &NotFoundError{Kind: "image", Name: name, Near: nearNames(images, name), Malformed: parseErr}
 	case 1:
 		return found[0], oci.Reference{}, nil
 	}

@@ -298,6 +298,22 @@ func TestImageNotFound(t *testing.T) {
 	}
 }
 
+func TestMalformedImageNamesAreRefusedWithTheReason(t *testing.T) {
+	s := openStore(t)
+	for name, want := range map[string]string{
+		"UPPER": "must be lowercase", "a:b:c": "want lower-case letters", "-x": "want lower-case letters", "redis@sha256:abc": "want 64", "": "want [HOST/]REPOSITORY",
+	} {
+		_, err := s.Image(name)
+		var notFound *layerstore.NotFoundError
+		if !errors.As(err, &notFound) || notFound.Malformed == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("image %q: %v, want a *NotFoundError with the reason %q", name, err, want)
+		}
+	}
+	if _, err := s.Image("redis"); err == nil || strings.Contains(err.Error(), "reference") {
+		t.Errorf("image redis: %v, which is well formed", err)
+	}
+}
+
 func TestOpen(t *testing.T) {
 	t.Run("it is 0700, whatever was there", func(t *testing.T) {
 		root := t.TempDir()

@@ -12,12 +12,18 @@ type NotFoundError struct {
 	Kind string   // "image", "layer" or "blob"
 	Name string   // as it was asked for
 	Near []string // what could have been meant
+
+	// Malformed says why Name cannot be a reference at all; nil if it can.
+	Malformed error
 }
 
 func (e *NotFoundError) Error() string {
 	s := fmt.Sprintf("there is no %s %s in the store", e.Kind, e.Name)
-	if len(e.Near) > 0 {
+	switch {
+	case len(e.Near) > 0:
 		s += "; did you mean " + strings.Join(e.Near, " or ") + "?"
+	case e.Malformed != nil:
+		s += ": " + e.Malformed.Error()
 	}
 	return s
 }

@@ -191,8 +191,8 @@ func (m *measuring) walk(ctx context.Context) error {
 		if err == nil {
 			disk, err = seen.add(path)
 		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // another process's staging, or a container being removed
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+			return nil // another process's staging, or a container that is changing or being removed
 		} else if err != nil {
 			return err
 		}

@@ -102,7 +102,7 @@ Every layer is asked, the topmost first; the first word counts. => marks it.
 			if err != nil {
 				return err
 			}
-			return d.printExplained(s, name, words)
+			return d.printExplained(s, name, nil, words)
 		})
 		if err != nil {
 			return err

@@ -48,7 +48,7 @@ all that was in it. The container may be mounted.`,
 				return p.printJSON(list)
 			}
 			for _, ch := range list {
-				if err := p.println(fmt.Sprintf("%s %s", ch.Change, ch.Path)); err != nil {
+				if err := p.println(fmt.Sprintf("%s %s", ch.Change, shownText(ch.Path))); err != nil {
 					return err
 				}
 			}

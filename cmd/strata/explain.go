@@ -3,17 +3,27 @@ package main
 import (
 	"fmt"
 	"path"
+	"strings"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"strata/overlay/tree"
 )
 
 // explainJSON is what explain --json prints.
 type explainJSON struct {
-	Path  string     `json:"path"`
-	Seen  bool       `json:"seen"`  // whether programs see something there
-	Words []wordJSON `json:"words"` // topmost layer first
+	Path  string     `json:"path"`            // where the path leads to
+	Links []linkJSON `json:"links,omitempty"` // that led there, the first first
+	Seen  bool       `json:"seen"`            // whether programs see something there
+	Words []wordJSON `json:"words"`           // topmost layer first
+}
+
+// linkJSON is a symlink that stands where the path wants a directory.
+type linkJSON struct {
+	Path   string `json:"path"`
+	Target string `json:"target"`
+	Layer  int    `json:"layer"`
 }
 
 // wordJSON is what one layer has to say.
@@ -28,7 +38,8 @@ func explainCommand(p *program) *cli.Command {
 		Usage:     "show every layer that has a word to say about a path",
 		ArgsUsage: "IMAGE|CONTAINER PATH",
 		Description: `Topmost layer first, with the upper of a container above all. The word that
-decides what programs see is marked with =>. A layer may
+decides what programs see is marked with =>. Symlinks on the way to the last
+name are followed. A layer may
 
    add        what no layer below has
    replace    what a layer below has
@@ -55,16 +66,54 @@ Examples:
 			}
 			defer layers.Close()
 			name := path.Clean("/" + c.Args().Get(1))
-			words, err := tree.Explain(layers.trees, name)
+			name, links, words, err := explainPath(layers.trees, name)
 			if err != nil {
 				return err
 			}
 			if c.Bool("json") {
-				return p.printJSON(explained(s, name, words))
+				return p.printJSON(explained(s, name, links, words))
 			}
-			return p.printExplained(s, name, words)
+			return p.printExplained(s, name, links, words)
 		},
 	}
+}
+
+// explainPath is tree.Explain for a path that may lead through symlinks. It
+// returns where the path leads to, and by which links.
+func explainPath(trees []tree.Tree, name string) (string, []linkJSON, []tree.Word, error) {
+	var links []linkJSON
+	for {
+		words, err := tree.Explain(trees, name)
+		if err != nil {
+			return name, links, nil, err
+		}
+		link, ok := linkOnTheWay(name, words)
+		if !ok {
+			return name, links, words, nil
+		}
+		const most = 40 // as the kernel
+		if len(links) == most {
+			return name, links, nil, fmt.Errorf("explain %s: %w", links[0].Path, unix.ELOOP)
+		}
+		links = append(links, link)
+		target := link.Target
+		if !path.IsAbs(target) {
+			target = path.Join(path.Dir(link.Path), target)
+		}
+		name = path.Join("/", target, strings.TrimPrefix(name, link.Path))
+	}
+}
+
+// linkOnTheWay returns the symlink that programs see where name wants a
+// directory.
+func linkOnTheWay(name string, words []tree.Word) (linkJSON, bool) {
+	for _, w := range words {
+		at := path.Clean("/" + w.Path)
+		if w.Wins && w.Says != tree.Whiteout && w.Mode&tree.ModeType == tree.ModeSymlink && strings.HasPrefix(name, at+"/") {
+			return linkJSON{Path: at, Target: w.Target, Layer: w.Layer}, true
+		}
+	}
+	return linkJSON{}, false
 }
 
 // seen tells whether the word that wins shows something at name.
@@ -72,8 +121,8 @@ func seen(name string, w tree.Word) bool {
 	return w.Wins && w.Says != tree.Whiteout && path.Clean("/"+w.Path) == name
 }
 
-func explained(s subject, name string, words []tree.Word) explainJSON {
-	e := explainJSON{Path: name, Words: []wordJSON{}}
+func explained(s subject, name string, links []linkJSON, words []tree.Word) explainJSON {
+	e := explainJSON{Path: name, Links: links, Words: []wordJSON{}}
 	for _, w := range words {
 		j := wordJSON{Word: w}
 		if w.Layer < len(s.layers) {
@@ -85,17 +134,22 @@ func explained(s subject, name string, words []tree.Word) explainJSON {
 	return e
 }
 
-func (p *program) printExplained(s subject, name string, words []tree.Word) error {
+func (p *program) printExplained(s subject, name string, links []linkJSON, words []tree.Word) error {
+	for _, l := range links {
+		if err := p.println(fmt.Sprintf("%s: %s is a symlink to %s, from %s", s.title, shownText(l.Path), shownText(l.Target), s.layerName(l.Layer))); err != nil {
+			return err
+		}
+	}
 	if len(words) == 0 {
-		return p.println(fmt.Sprintf("%s: %s does not exist; no layer knows of it", s.title, name))
+		return p.println(fmt.Sprintf("%s: %s does not exist; no layer knows of it", s.title, shownText(name)))
 	}
 	for _, w := range words {
 		if !w.Wins {
 			continue
 		}
-		verdict := fmt.Sprintf("%s comes from %s", name, s.layerName(w.Layer))
+		verdict := fmt.Sprintf("%s comes from %s", shownText(name), s.layerName(w.Layer))
 		if !seen(name, w) {
-			verdict = fmt.Sprintf("%s does not exist, because of %s", name, s.layerName(w.Layer))
+			verdict = fmt.Sprintf("%s does not exist, because of %s", shownText(name), s.layerName(w.Layer))
 		}
 		if err := p.println(fmt.Sprintf("%s: %s", s.title, verdict)); err != nil {
 			return err
@@ -129,7 +183,7 @@ func (s *subject) layerName(i int) string {
 
 // sentence reads a word aloud.
 func sentence(w tree.Word) string {
-	name := path.Clean("/" + w.Path)
+	name := shownText(path.Clean("/" + w.Path))
 	switch w.Says {
 	case tree.Adds:
 		return fmt.Sprintf("adds %s, %s", name, thing(w))
@@ -160,7 +214,7 @@ func thing(w tree.Word) string {
 	case tree.ModeRegular:
 		return fmt.Sprintf("%s%s of %d bytes%s", article, w.Kind, w.Size, mode)
 	case tree.ModeSymlink:
-		return fmt.Sprintf("%s%s to %s", article, w.Kind, w.Target)
+		return fmt.Sprintf("%s%s to %s", article, w.Kind, shownText(w.Target))
 	}
 	return article + w.Kind + mode
 }

@@ -48,7 +48,7 @@ func historyCommand(p *program) *cli.Command {
 			}
 			t := newTable("LAYER", "CREATED", "CREATED BY", "SIZE", "COMMENT")
 			for _, s := range steps {
-				layer, by := "", strings.Join(strings.Fields(s.CreatedBy), " ")
+				layer, by := "", shownText(strings.Join(strings.Fields(s.CreatedBy), " "))
 				if s.Layer != "" {
 					layer = oci.DiffID(s.Layer).Short()
 				}
@@ -61,7 +61,7 @@ func historyCommand(p *program) *cli.Command {
 				if s.Created != nil {
 					created = ago(*s.Created)
 				}
-				t.AppendRow([]any{layer, created, by, size(s.FileBytes), s.Comment})
+				t.AppendRow([]any{layer, created, by, size(s.FileBytes), shownText(s.Comment)})
 			}
 			return p.printTable(t)
 		},

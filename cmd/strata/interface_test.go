@@ -20,7 +20,7 @@ func TestInterfacePage(t *testing.T) {
 		"ps":      {containerJSON{}},
 		"diff":    {changeJSON{}},
 		"layers":  {layerJSON{}},
-		"explain": {explainJSON{}, wordJSON{}},
+		"explain": {explainJSON{}, linkJSON{}, wordJSON{}},
 		"df":      {dfJSON{}, kindJSON{}, dfLayerJSON{}},
 		"version": {versionJSON{}},
 	} {

@@ -3,8 +3,11 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/docker/go-units"
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -71,6 +74,18 @@ func count(n int, one, many string) string {
 		return "1 " + one
 	}
 	return fmt.Sprintf("%d %s", n, many)
+}
+
+// shownText is what an image or a container holds, such as a path, for people to
+// read. What is not UTF-8 or holds control characters is quoted: it could
+// otherwise pass for two lines, or talk to the terminal.
+func shownText(s string) string {
+	for _, r := range s {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return strconv.Quote(s)
+		}
+	}
+	return s
 }
 
 // println prints one line of data.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -81,6 +82,9 @@ func (p *program) listContainers() ([]containerJSON, error) {
 			return nil, err
 		}
 		upper, err := ct.UpperSize()
+		if gone := (*container.NotFoundError)(nil); errors.As(err, &gone) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}

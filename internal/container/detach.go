@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -17,7 +18,7 @@ const ReadyFD = 3
 
 // report is what a detached child tells its parent, as one JSON object.
 type report struct {
-	Dir   string `json:"dir,omitempty"`   // the mount is usable, here
+	Dir   []byte `json:"dir,omitempty"`   // the mount is usable, here; names need not be UTF-8
 	Error string `json:"error,omitempty"` // it failed
 }
 
@@ -27,7 +28,7 @@ type report struct {
 // the child has logged so far. The child has to call Ready or Failed. If it
 // fails, the error is the child's own.
 func Detach(ctx context.Context, args []string, logFile string) (dir, logged string, err error) {
-	log, err := os.OpenFile(logFile, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
+	log, err := os.OpenFile(logFile, os.O_RDWR|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return "", "", fmt.Errorf("log of the mount process: %w", err)
 	}
@@ -45,6 +46,9 @@ func Detach(ctx context.Context, args []string, logFile string) (dir, logged str
 		ExtraFiles:  []*os.File{w},
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
+	if err := keepInherited(); err != nil {
+		return "", "", err
+	}
 	err = cmd.Start()
 	w.Close()
 	if err != nil {
@@ -61,7 +65,8 @@ func Detach(ctx context.Context, args []string, logFile string) (dir, logged str
 	if err != nil {
 		return "", "", fmt.Errorf("hear from the mount process: %w", err)
 	}
-	out, _ := os.ReadFile(logFile)
+	const most = 1 << 20
+	out, _ := io.ReadAll(io.NewSectionReader(log, 0, most)) // its name may be gone, with the container
 	var said report
 	switch err := json.Unmarshal(data, &said); {
 	case ctx.Err() != nil:
@@ -75,7 +80,28 @@ func Detach(ctx context.Context, args []string, logFile string) (dir, logged str
 		<-exited
 		return "", "", errors.New(said.Error)
 	}
-	return said.Dir, string(out), nil
+	return string(said.Dir), string(out), nil
+}
+
+// keepInherited sees to it that children get none of the descriptors that our
+// parent left open. A process that stays for long would keep the lock on a file
+// or the end of a pipe that a script had there.
+func keepInherited() error {
+	const dir = "/proc/self/fd"
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil {
+			return fmt.Errorf("%s: %w", dir, err)
+		}
+		if fd > int(os.Stderr.Fd()) {
+			syscall.CloseOnExec(fd) // one that is closed by now does not matter
+		}
+	}
+	return nil
 }
 
 // Ready tells the parent of a detached child that the mount is usable at dir.
@@ -84,7 +110,7 @@ func Ready(dir string) error {
 	if err := os.Chdir("/"); err != nil {
 		return err
 	}
-	return tellParent(report{Dir: dir})
+	return tellParent(report{Dir: []byte(dir)})
 }
 
 // Failed tells the parent of a detached child why there will be no mount.

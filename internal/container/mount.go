@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"strata/fusefs"
 	"strata/layerstore"
 	"strata/overlay"
@@ -72,7 +74,7 @@ func (ct *Container) mountLocked(ctx context.Context, dir string, o MountOptions
 	}
 	if dir == "" {
 		dir = run.mountpoint(key)
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+		if err := mkdirOpen(dir); err != nil {
 			return nil, err
 		}
 		// We have the lock, so nobody serves what may be mounted there: its
@@ -83,6 +85,9 @@ func (ct *Container) mountLocked(ctx context.Context, dir string, o MountOptions
 	}
 	dir, err := resolveDir(dir)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkFree(dir); err != nil {
 		return nil, err
 	}
 	fs, chain, err := ct.openOverlay(ctx, o)
@@ -139,6 +144,19 @@ func serve(dir string, fs *overlay.FS, o MountOptions, log *slog.Logger, home mo
 	return m, nil
 }
 
+// checkFree refuses to mount over another mount of ours: the two would have one
+// name, and whoever unmounts it would get the wrong one.
+func checkFree(dir string) error {
+	list, err := mounts()
+	if err != nil {
+		return err
+	}
+	if m := topMount(list, dir); m != nil && m.fsType == fsType {
+		return fmt.Errorf("another mount of strata is at %s: unmount that first: %w", dir, unix.EBUSY)
+	}
+	return nil
+}
+
 // Wait returns when the mount is gone and all that it wrote is in its upper.
 func (m *Mount) Wait() error {
 	<-m.done
@@ -187,15 +205,11 @@ func clearDead(run runDir, key string, log *slog.Logger) error {
 	return run.remove(key)
 }
 
-// detachDead takes away what is mounted at dir, if it is one of ours. The
-// caller knows that nobody serves it.
+// detachDead takes away what is mounted at dir, if it is one of ours and nobody
+// serves it.
 func detachDead(dir string, log *slog.Logger) error {
-	list, err := mounts()
-	if err != nil {
+	if dead, err := deadMountAt(dir); err != nil || !dead {
 		return err
-	}
-	if m := topMount(list, dir); m == nil || m.fsType != fsType {
-		return nil
 	}
 	log.Warn("clearing away a mount whose process has died", "dir", dir)
 	if err := unmountDir(dir, true); err != nil {
@@ -211,5 +225,5 @@ func (ct *Container) Mountpoint() string { return ct.all.run.mountpoint(string(c
 // Its directory exists.
 func (ct *Container) LogFile() (string, error) {
 	file := ct.all.run.logFile(string(ct.ID))
-	return file, os.MkdirAll(filepath.Dir(file), 0o755)
+	return file, mkdirOpen(filepath.Dir(file))
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -126,6 +127,39 @@ func TestKilledServer(t *testing.T) {
 	wantFile(t, filepath.Join(dir, "kept"), "kept")
 }
 
+func TestKilledServerWithoutARecord(t *testing.T) {
+	w := newWorld(t)
+	ct := w.create(t, "web")
+	dir, record := w.detach(t, ct)
+	if err := os.Remove(w.run.recordFile(string(ct.ID))); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(record.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the process is gone", func() bool { return !record.Alive() })
+	again, _ := w.detach(t, ct)
+	if again != dir {
+		t.Errorf("mounted again at %s, not at %s", again, dir)
+	}
+	wantFile(t, filepath.Join(dir, "etc/motd"), "hello\n")
+}
+
+func TestUmaskKeepsNobodyOut(t *testing.T) {
+	w := newWorld(t)
+	defer syscall.Umask(syscall.Umask(0o077))
+	run := filepath.Join(w.dir, "new", "run")
+	all, err := Open(w.store, Options{RunBase: run})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Containers = all
+	m := mount(t, w.create(t, "web"), DefaultMountOptions())
+	if out, err := as(65534, "cat", filepath.Join(m.Dir, "etc/motd")); err != nil || string(out) != "hello\n" {
+		t.Errorf("another user reads %q, %v", out, err)
+	}
+}
+
 func TestDeadMountCanBeUnmountedAndRemoved(t *testing.T) {
 	w := newWorld(t)
 	kill := func(name string) *Container {
@@ -177,6 +211,28 @@ func TestUnmountWaitsForTheProcess(t *testing.T) {
 	wantError(t, ct.Unmount(t.Context(), UnmountOptions{}), "container web is not mounted")
 }
 
+func TestUnmountAtOnceFromSeveralSides(t *testing.T) {
+	w := newWorld(t)
+	ct := w.create(t, "web")
+	for range 5 {
+		_, record := w.detach(t, ct)
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				err := ct.Unmount(context.Background(), UnmountOptions{})
+				switch {
+				case errors.Is(err, errNotMounted): // it has written its last, and ends
+				case err != nil:
+					t.Error(err)
+				case record.Alive():
+					t.Error("the process still lives")
+				}
+			})
+		}
+		all.Wait()
+	}
+}
+
 func TestUnmountOfABusyMountNamesTheUsers(t *testing.T) {
 	w := newWorld(t)
 	ct := w.create(t, "web")
@@ -202,6 +258,7 @@ func TestUnmountOfABusyMountNamesTheUsers(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "etc")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("after a lazy unmount: %v", err)
 	}
+	wantError(t, ct.Unmount(t.Context(), UnmountOptions{}), "was unmounted lazily and is still in use")
 	sleep.Process.Kill()
 	sleep.Wait()
 	eventually(t, "the server ends with its last user", func() bool { return !record.Alive() })
@@ -356,5 +413,110 @@ func TestChangesOfAMountedContainer(t *testing.T) {
 	want := []string{"C /etc 0", "D /etc/gone 14", "C /etc/motd 7", "A /etc/new 3", "D /srv 0"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestMountPointsOfAnyName(t *testing.T) {
+	w := newWorld(t)
+	ct := w.create(t, "web")
+	for _, name := range []string{"a blank", "new\nline", "cr\r", "\u00a0", "no\xffutf8", `back\slash`, "comma,colon:"} {
+		dir := filepath.Join(w.dir, name)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		at, _ := w.detach(t, ct, dir)
+		if at != dir {
+			t.Errorf("mounted at %q, not at %q", at, dir)
+		}
+		if found, err := w.At(dir); err != nil || found == nil || found.ID != ct.ID {
+			t.Errorf("at %q is %v, %v", dir, found, err)
+		}
+		if err := ct.Unmount(t.Context(), UnmountOptions{}); err != nil {
+			t.Errorf("unmount %q: %v", dir, err)
+		}
+	}
+}
+
+func TestADeadMountsSuccessorIsLeftAlone(t *testing.T) {
+	w := newWorld(t)
+	dir := filepath.Join(w.dir, "mnt")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	one, two := w.create(t, "one"), w.create(t, "two")
+	_, record := w.detach(t, one, dir)
+	if err := syscall.Kill(record.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the process is gone", func() bool { return !record.Alive() })
+	if err := unmountDir(dir, true); err != nil { // by hand: the record stays
+		t.Fatal(err)
+	}
+	w.detach(t, two, dir)
+	if state, err := one.State(); err != nil || state.Status != Created {
+		t.Errorf("the state of the one that was killed: %+v, %v, want created", state, err)
+	}
+	w.detach(t, one)
+	wantFile(t, filepath.Join(dir, "etc/motd"), "hello\n")
+	if state, err := two.State(); err != nil || state.Status != Mounted {
+		t.Errorf("the state of the one that is mounted: %+v, %v", state, err)
+	}
+}
+
+func TestMountOverAnotherMountIsRefused(t *testing.T) {
+	w := newWorld(t)
+	dir := filepath.Join(w.dir, "mnt")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	one, two := w.create(t, "one"), w.create(t, "two")
+	_, record := w.detach(t, one, dir)
+	refused := func() {
+		t.Helper()
+		_, err := two.Mount(t.Context(), dir, DefaultMountOptions())
+		wantError(t, err, "mount container two", "another mount of strata is at "+dir)
+		if !errors.Is(err, syscall.EBUSY) {
+			t.Errorf("%v is not EBUSY", err)
+		}
+		p := Plain{Lower: LowerDirs{t.TempDir()}}
+		run := Options{RunBase: filepath.Join(w.dir, "run")}
+		_, err = p.Mount(t.Context(), dir, DefaultMountOptions(), run)
+		wantError(t, err, "another mount of strata is at "+dir)
+	}
+	refused()
+	wantError(t, UnmountPlain(t.Context(), dir, UnmountOptions{}, filepath.Join(w.dir, "run")), dir+" is a mount of strata, but")
+	if err := syscall.Kill(record.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the process is gone", func() bool { return !record.Alive() })
+	refused()
+	if err := one.Unmount(t.Context(), UnmountOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.detach(t, two, dir)
+}
+
+func TestMountProcessGetsNoOtherDescriptors(t *testing.T) {
+	w := newWorld(t)
+	ct := w.create(t, "web")
+	file, err := os.Create(filepath.Join(w.dir, "lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	fd, err := syscall.Dup(int(file.Fd())) // as a shell hands it down: not close-on-exec
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	_, record := w.detach(t, ct)
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", record.PID))
+	if err != nil || len(fds) == 0 {
+		t.Fatalf("descriptors of the mount process: %v, %v", fds, err)
+	}
+	for _, e := range fds {
+		if link, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", record.PID, e.Name())); err == nil && link == file.Name() {
+			t.Errorf("the mount process has descriptor %s, %s", e.Name(), link)
+		}
 	}
 }

@@ -1,11 +1,12 @@
 package container
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // fsType is what the kernel calls our mounts.
@@ -22,24 +23,33 @@ type mountEntry struct {
 // were made.
 func mounts() ([]mountEntry, error) {
 	const file = "/proc/self/mountinfo"
-	f, err := os.Open(file)
+	data, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	var list []mountEntry
-	for s := bufio.NewScanner(f); ; {
-		if !s.Scan() {
-			return list, s.Err()
-		}
-		// ID PARENT MAJOR:MINOR ROOT DIR OPTIONS [TAG...] - TYPE SOURCE SUPEROPTIONS
-		before, after, _ := strings.Cut(s.Text(), " - ")
-		b, a := strings.Fields(before), strings.Fields(after)
-		if len(b) < 6 || len(a) < 1 {
-			return nil, fmt.Errorf("%s: line %q is not understood", file, s.Text())
-		}
-		list = append(list, mountEntry{id: b[0], parent: b[1], dir: unescapeMount(b[4]), fsType: a[0]})
+	list, err := parseMounts(string(data))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
+	return list, nil
+}
+
+// parseMounts reads mountinfo. Only blanks and newlines divide it, and lines may
+// be of any length: names hold whatever else there is, and an overlayfs lists
+// all its lower directories.
+func parseMounts(info string) ([]mountEntry, error) {
+	var list []mountEntry
+	for line := range strings.Lines(info) {
+		// ID PARENT MAJOR:MINOR ROOT DIR OPTIONS [TAG...] - TYPE SOURCE SUPEROPTIONS
+		before, after, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " - ")
+		b := strings.Split(before, " ")
+		kind, _, ok := strings.Cut(after, " ")
+		if len(b) < 6 || !ok {
+			return nil, fmt.Errorf("line %q is not understood", line)
+		}
+		list = append(list, mountEntry{id: b[0], parent: b[1], dir: unescapeMount(b[4]), fsType: kind})
+	}
+	return list, nil
 }
 
 // unescapeMount undoes the octal escapes that the kernel uses for blanks and
@@ -57,6 +67,23 @@ func topMount(list []mountEntry, dir string) *mountEntry {
 		}
 	}
 	return nil
+}
+
+// deadMountAt tells whether one sees a mount of ours at dir that nobody serves
+// any more. A record of who has died does not tell that: another mount may have
+// taken the place since.
+func deadMountAt(dir string) (bool, error) {
+	list, err := mounts()
+	if err != nil {
+		return false, err
+	}
+	if m := topMount(list, dir); m == nil || m.fsType != fsType {
+		return false, nil
+	}
+	// The kernel answers for a server that is gone, ECONNABORTED to who has
+	// asked just before.
+	err = unix.Statfs(dir, &unix.Statfs_t{})
+	return err == unix.ENOTCONN || err == unix.ECONNABORTED, nil
 }
 
 // resolveDir gives the name under which mountinfo would list dir. Its last

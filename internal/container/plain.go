@@ -89,12 +89,12 @@ func (p *Plain) check() error {
 		return nil
 	}
 	for _, writable := range []string{p.Upper, p.Work} {
-		real, err := filepath.EvalSymlinks(writable)
+		real, err := realPath(writable)
 		if err != nil {
 			return err
 		}
 		for _, dir := range p.Lower {
-			lower, err := filepath.EvalSymlinks(dir)
+			lower, err := realPath(dir)
 			if err != nil {
 				return err
 			}
@@ -104,6 +104,15 @@ func (p *Plain) check() error {
 		}
 	}
 	return nil
+}
+
+// realPath is absolute and goes through no symbolic link.
+func realPath(dir string) (string, error) {
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(real)
 }
 
 // within tells whether path is dir or below it. Both are absolute or both
@@ -157,6 +166,9 @@ func (p *Plain) mount(ctx context.Context, dir string, mo MountOptions, o Option
 	}
 	key := hashName(dir)
 	if err := clearDead(run, key, log); err != nil {
+		return nil, err
+	}
+	if err := checkFree(dir); err != nil {
 		return nil, err
 	}
 	var s stackOfDirs

@@ -132,6 +132,20 @@ func TestPlainMount(t *testing.T) {
 	wantError(t, UnmountPlain(t.Context(), mnt, UnmountOptions{}, run), "is no mount of strata")
 }
 
+// fromHere is the relative name of dir.
+func fromHere(t *testing.T, dir string) string {
+	t.Helper()
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rel, err := filepath.Rel(here, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rel
+}
+
 func TestPlainMountRefuses(t *testing.T) {
 	needFUSE(t)
 	for _, c := range []struct {
@@ -144,6 +158,11 @@ func TestPlainMountRefuses(t *testing.T) {
 		{"missing upper", func(p *Plain) { p.Upper += "x" }, "no such file"},
 		{"upper is a lower", func(p *Plain) { p.Upper = p.Lower[1] }, "contain each other"},
 		{"upper below a lower", func(p *Plain) { p.Lower[1] = filepath.Dir(p.Upper) }, "contain each other"},
+		{"upper below a lower that is named from here", func(p *Plain) { p.Lower[1] = fromHere(t, filepath.Dir(p.Upper)) }, "contain each other"},
+		{"upper named from here below a lower", func(p *Plain) {
+			p.Lower[1] = filepath.Dir(p.Upper)
+			p.Upper, p.Work = fromHere(t, p.Upper), fromHere(t, p.Work)
+		}, "contain each other"},
 		{"work is upper", func(p *Plain) { p.Work = p.Upper }, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -178,5 +197,23 @@ func TestPlainUserFormat(t *testing.T) {
 	}
 	if owner := int(info.Sys().(*syscall.Stat_t).Uid); owner != os.Geteuid() {
 		t.Errorf("the file in the upper belongs to %d", owner)
+	}
+}
+
+func TestPlainMountTwiceAtOneDirectory(t *testing.T) {
+	needFUSE(t)
+	p, mnt := plainDirs(t)
+	o := Options{RunBase: filepath.Join(filepath.Dir(mnt), "run")}
+	m, err := p.Mount(t.Context(), mnt, DefaultMountOptions(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := Plain{Lower: p.Lower}
+	_, err = second.Mount(t.Context(), mnt, DefaultMountOptions(), o)
+	wantError(t, err, "another mount of strata is at "+mnt)
+	// The first one's record must have outlived that.
+	if err := UnmountPlain(t.Context(), mnt, UnmountOptions{}, o.RunBase); err != nil {
+		t.Error(err)
+		m.Unmount()
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/renameio/v2"
 )
@@ -35,6 +36,15 @@ type Record struct {
 	Exits bool `json:"exits"`
 }
 
+// recordJSON is what a record's file holds.
+type recordJSON struct {
+	Record
+
+	// MountpointBytes are those of a mount point whose name is not UTF-8: a
+	// string of JSON cannot hold it.
+	MountpointBytes []byte `json:"mountpointBytes,omitempty"`
+}
+
 // runBase finds the directory that holds all run state, and makes it.
 func runBase(base string) (string, error) {
 	switch {
@@ -50,7 +60,7 @@ func runBase(base string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("run directory: %w", err)
 	}
-	if err := os.MkdirAll(base, 0o755); err != nil {
+	if err := mkdirOpen(base); err != nil {
 		return "", fmt.Errorf("run directory: %w", err)
 	}
 	// Records are believed and mount points are handed to umount, so nobody
@@ -80,7 +90,28 @@ func (d runDir) mountpoint(key string) string {
 	return filepath.Join(string(d), key[:min(shortLen, len(key))], "merged")
 }
 
-func (d runDir) make() error { return os.MkdirAll(string(d), 0o755) }
+func (d runDir) make() error { return mkdirOpen(string(d)) }
+
+// mkdirOpen makes dir and what it lacks above it, for all users to walk through,
+// whatever the umask. What is there stays as it is, and is not looked at: it may
+// be a dead mount.
+func mkdirOpen(dir string) error {
+	const mode = 0o755
+	err := os.Mkdir(dir, mode)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := mkdirOpen(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		err = os.Mkdir(dir, mode)
+	}
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	return os.Chmod(dir, mode)
+}
 
 // write makes a record of a mount that this process serves.
 func (d runDir) write(key string, r Record) error {
@@ -92,7 +123,11 @@ func (d runDir) write(key string, r Record) error {
 	if err := d.make(); err != nil {
 		return fmt.Errorf("record of the mount: %w", err)
 	}
-	data, err := json.Marshal(r)
+	j := recordJSON{Record: r}
+	if !utf8.ValidString(r.Mountpoint) {
+		j.MountpointBytes = []byte(r.Mountpoint)
+	}
+	data, err := json.Marshal(j)
 	if err != nil {
 		return fmt.Errorf("record of the mount: %w", err)
 	}
@@ -111,11 +146,14 @@ func (d runDir) read(key string) (*Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	var r Record
-	if err := json.Unmarshal(data, &r); err != nil {
+	var j recordJSON
+	if err := json.Unmarshal(data, &j); err != nil {
 		return nil, fmt.Errorf("%s: %w", d.recordFile(key), err)
 	}
-	return &r, nil
+	if j.MountpointBytes != nil {
+		j.Mountpoint = string(j.MountpointBytes)
+	}
+	return &j.Record, nil
 }
 
 // remove forgets a mount: its record, and its default mount point if that is

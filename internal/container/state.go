@@ -36,11 +36,11 @@ func (ct *Container) State() (State, error) {
 	case record.Alive():
 		return State{Status: Mounted, Record: record}, nil
 	}
-	list, err := mounts()
+	dead, err := deadMountAt(record.Mountpoint)
 	if err != nil {
 		return State{}, fmt.Errorf("state of container %s: %w", ct.Name, err)
 	}
-	if m := topMount(list, record.Mountpoint); m != nil && m.fsType == fsType {
+	if dead {
 		return State{Status: Dead, Record: record}, nil
 	}
 	return State{Status: Created}, nil // the mount is gone, too, as after a reboot
@@ -78,9 +78,15 @@ type Disk struct {
 }
 
 // UpperSize measures what the container has written. While it is mounted the
-// figures may be of no single moment.
+// figures may be of no single moment. If it has been removed meanwhile, the error
+// is a *NotFoundError.
 func (ct *Container) UpperSize() (Disk, error) {
 	size, err := diskUsage(ct.upperDir())
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, gone := os.Lstat(ct.dir); errors.Is(gone, fs.ErrNotExist) {
+			err = &NotFoundError{Name: ct.Name}
+		}
+	}
 	if err != nil {
 		return size, fmt.Errorf("size of container %s: %w", ct.Name, err)
 	}
@@ -88,7 +94,8 @@ func (ct *Container) UpperSize() (Disk, error) {
 }
 
 // diskUsage adds up dir and everything below it, an inode with several names
-// once. Names that vanish meanwhile are left out.
+// once. Names that vanish meanwhile are left out, and so is what was below a
+// directory whose place a whiteout takes.
 func diskUsage(dir string) (Disk, error) {
 	type inode struct{ dev, ino uint64 }
 	seen := map[inode]bool{}
@@ -106,7 +113,7 @@ func diskUsage(dir string) (Disk, error) {
 				return nil
 			}
 		}
-		if errors.Is(err, fs.ErrNotExist) && path != dir {
+		if path != dir && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)) {
 			return nil
 		}
 		return err

@@ -21,7 +21,7 @@ type UnmountOptions struct {
 }
 
 // errNotHere is returned for a mount that this process does not see.
-var errNotHere = errors.New("is not mounted where this command runs; was it mounted in another mount namespace?")
+var errNotHere = errors.New("is not mounted where this command runs: it was unmounted lazily and is still in use, or it was mounted in another mount namespace")
 
 // errNotMounted is returned for what is not mounted.
 var errNotMounted = errors.New("is not mounted")
@@ -72,6 +72,11 @@ func UnmountPlain(ctx context.Context, dir string, o UnmountOptions, runBase str
 	err = unmountRecorded(ctx, run, hashName(at), o)
 	switch {
 	case errors.Is(err, errNotMounted):
+		if list, err := mounts(); err == nil {
+			if m := topMount(list, at); m != nil && m.fsType == fsType {
+				return fmt.Errorf("%s is a mount of strata, but %s knows nothing of it: was it made with another STRATA_RUN or another store? umount(8) takes it away, too", dir, run)
+			}
+		}
 		return fmt.Errorf("%s is no mount of strata", dir)
 	case err != nil:
 		return fmt.Errorf("unmount %s: %w", dir, err)
@@ -101,16 +106,29 @@ func unmountRecorded(ctx context.Context, run runDir, key string, o UnmountOptio
 		return fmt.Errorf("watch process %d: %w", record.PID, err)
 	}
 	gone := err != nil
-	if err := unmountDir(record.Mountpoint, o.Lazy); err != nil {
+	wait := func(ctx context.Context) error {
+		switch {
+		case gone:
+			return nil
+		case record.Exits:
+			return waitProcess(ctx, process, record.PID)
+		}
+		return run.waitGone(ctx, key, record)
+	}
+	err = unmountDir(record.Mountpoint, o.Lazy)
+	if errors.Is(err, errNotHere) {
+		// Unless it is elsewhere, somebody else was faster, and it is about to end.
+		const patience = 2 * time.Second
+		short, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		if wait(short) == nil {
+			return nil
+		}
+	}
+	if err != nil || o.Lazy {
 		return err
 	}
-	switch {
-	case o.Lazy || gone:
-		return nil
-	case record.Exits:
-		return waitProcess(ctx, process, record.PID)
-	}
-	return run.waitGone(ctx, key, record)
+	return wait(ctx)
 }
 
 // waitProcess returns when the process behind the pidfd has ended.
@@ -161,7 +179,7 @@ func unmountOnce(dir string, lazy bool) error {
 		flags |= unix.MNT_DETACH
 	}
 	if err := unix.Unmount(dir, flags); err != nil {
-		if err == unix.EINVAL {
+		if err == unix.EINVAL || err == unix.ENOENT { // the default mount point goes with the mount
 			return fmt.Errorf("%s %w", dir, errNotHere)
 		}
 		return &os.PathError{Op: "umount", Path: dir, Err: err}

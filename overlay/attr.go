@@ -20,8 +20,7 @@ func asErrno(err error) (syscall.Errno, bool) {
 	return errno, ok
 }
 
-// Getattr returns the attributes of id.
-func (f *FS) Getattr(id ID) (tree.Attr, error) {
+func (f *FS) getattr(id ID) (tree.Attr, error) {
 	n, err := f.lookupNode(id)
 	if err != nil {
 		return tree.Attr{}, err
@@ -38,7 +37,7 @@ func (f *FS) Getattr(id ID) (tree.Attr, error) {
 // dirMu of n or a parent.
 func (f *FS) nodeAttr(n *node) (tree.Attr, error) {
 	n.mu.Lock()
-	inUpper, ino, dead := n.inUpper, n.ino, n.dead
+	inUpper, noData, ino, dead := n.inUpper, n.noData, n.ino, n.dead
 	n.mu.Unlock()
 	if !inUpper { // a lower inode whose last name is gone, or that is just being copied up
 		a, err := f.lower.Attr(n.lower)
@@ -57,6 +56,11 @@ func (f *FS) nodeAttr(n *node) (tree.Attr, error) {
 		return a, err
 	}
 	a.Ino = ino
+	if noData { // what stat(2) counts are the blocks of the data, wherever it is
+		lower, err := f.lower.Attr(n.lower)
+		a.Blocks = lower.Blocks
+		return a, err
+	}
 	if !n.isDir() {
 		return a, nil
 	}
@@ -85,20 +89,26 @@ func (f *FS) dirNlink(n *node, dead bool) (uint32, error) {
 	return uint32(2 + n.subdirs), nil
 }
 
-// Setattr changes attributes, copying the inode up first, and returns all of
-// them as they are then. A new Size copies up only what remains.
-func (f *FS) Setattr(ctx context.Context, id ID, s SetAttr) (tree.Attr, error) {
-	keep := int64(-1)
+func (f *FS) setattrOf(ctx context.Context, id ID, s SetAttr) (tree.Attr, error) {
+	if s == (SetAttr{}) {
+		return f.getattr(id)
+	}
+	keep := metadataOnly
 	if s.Size != nil {
-		if keep = *s.Size; keep < 0 {
-			return tree.Attr{}, unix.EINVAL
+		if err := f.canTruncate(id, *s.Size); err != nil {
+			return tree.Attr{}, err
 		}
+		keep = dataWanted(*s.Size)
 	}
 	n, err := f.copyUp(ctx, id, keep)
 	if err != nil {
 		return tree.Attr{}, err
 	}
 	defer f.unref(n, 1)
+	if n.lacksData() { // bringData puts back the times that it found
+		n.copyMu.Lock()
+		defer n.copyMu.Unlock()
+	}
 	f.renameMu.RLock()
 	defer f.renameMu.RUnlock()
 	if err := f.setattr(n, s); err != nil {
@@ -114,7 +124,7 @@ func (f *FS) setattr(n *node, s SetAttr) error {
 	}
 	defer f.done(at)
 	if s.Size != nil {
-		if err := truncate(at.inode, n.typ, *s.Size); err != nil {
+		if err := truncate(at.inode, *s.Size); err != nil {
 			return err
 		}
 	}
@@ -144,14 +154,34 @@ func orKeep(id *uint32) int {
 	return int(*id)
 }
 
-func truncate(i inode, typ uint32, size int64) error {
-	switch typ {
-	case tree.ModeRegular:
-	case tree.ModeDir:
+// canTruncate refuses what has no size that could be set, before it is copied up.
+func (f *FS) canTruncate(id ID, size int64) error {
+	typ, err := f.typeOf(id)
+	switch {
+	case err != nil:
+		return err
+	case typ == tree.ModeDir:
 		return unix.EISDIR
-	default:
+	case typ != tree.ModeRegular || size < 0:
 		return unix.EINVAL
 	}
+	return nil
+}
+
+// typeOf returns the S_IFMT bits of an inode.
+func (f *FS) typeOf(id ID) (uint32, error) {
+	n, err := f.lookupNode(id)
+	if err != nil {
+		return 0, err
+	}
+	if n != nil {
+		return n.typ, nil
+	}
+	a, err := f.lower.Attr(tree.ID(id))
+	return a.Mode & tree.ModeType, err
+}
+
+func truncate(i inode, size int64) error {
 	fd, err := i.open(unix.O_WRONLY)
 	if err != nil {
 		return err
@@ -160,8 +190,7 @@ func truncate(i inode, typ uint32, size int64) error {
 	return unix.Ftruncate(fd, size)
 }
 
-// Readlink returns the target of symlink id.
-func (f *FS) Readlink(id ID) (string, error) {
+func (f *FS) readlink(id ID) (string, error) {
 	n, err := f.lookupNode(id)
 	if err != nil {
 		return "", err

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"io"
 	"slices"
-	"sort"
 
 	"strata/overlay/tree"
 )
@@ -37,46 +36,43 @@ func UpperTree(upper string, format Format) (*tree.HostDir, error) {
 
 // Changes lists what an upper, as UpperTree shows it, does to its lower: sorted by
 // path, parents first. A directory is changed if its own attributes are, or if
-// anything in it is; a deleted directory stands for all that was in it; what a
-// file replaces, too. The root itself is not listed.
+// anything in it is; a deleted directory stands for all that was in it, and so
+// does a file that replaces one. A directory that was moved is deleted at its old
+// path and added at the new one. The root itself is not listed.
 func Changes(lower, upper tree.Tree) ([]Change, error) {
-	c := comparer{lower: lower, upper: upper}
-	list, err := c.dir("", tree.Root, tree.Root)
-	if err != nil {
-		return nil, err
-	}
-	return list, nil
+	c := comparer{lower: lower, merged: tree.Stack(lower, upper)}
+	return c.dir("", tree.Root, tree.Root)
 }
 
-type comparer struct{ lower, upper tree.Tree }
+// comparer walks two trees side by side, only where the upper has a say.
+type comparer struct {
+	lower  tree.Tree
+	merged *tree.Stacked // layer 0 is the lower, 1 the upper
+}
 
-// dir compares what the upper has in directory up with directory low of the lower,
-// None if the lower has none.
-func (c *comparer) dir(path string, low, up tree.ID) ([]Change, error) {
-	entries, err := readAll(c.upper, up)
+// dir compares directory merged with directory low of the lower, None if the lower
+// has none of that path.
+func (c *comparer) dir(path string, low, merged tree.ID) ([]Change, error) {
+	is, err := readAll(c.merged, merged)
 	if err != nil {
 		return nil, err
 	}
+	var was []tree.Entry
 	if low != tree.None {
-		opaque, err := c.upper.Opaque(up)
-		if err != nil {
+		if was, err = readAll(c.lower, low); err != nil {
 			return nil, err
-		}
-		if opaque { // all that the lower has is deleted but for what came back
-			if entries, err = c.withDeleted(entries, low); err != nil {
-				return nil, err
-			}
 		}
 	}
 	var list []Change
-	for _, e := range entries {
-		old := tree.Entry{}
-		if low != tree.None {
-			if old, err = c.lower.Lookup(low, e.Name); err != nil && !isNotExist(err) {
-				return nil, err
-			}
+	for len(is) > 0 || len(was) > 0 { // both are sorted by name
+		var old, e tree.Entry
+		if len(is) == 0 || len(was) > 0 && was[0].Name <= is[0].Name {
+			old, was = was[0], was[1:]
 		}
-		below, err := c.entry(path+"/"+e.Name, old, e)
+		if len(is) > 0 && (old.ID == tree.None || old.Name == is[0].Name) {
+			e, is = is[0], is[1:]
+		}
+		below, err := c.entry(path, old, e)
 		if err != nil {
 			return nil, err
 		}
@@ -85,38 +81,23 @@ func (c *comparer) dir(path string, low, up tree.ID) ([]Change, error) {
 	return list, nil
 }
 
-// withDeleted adds whiteouts for the names that only the lower has.
-func (c *comparer) withDeleted(entries []tree.Entry, low tree.ID) ([]tree.Entry, error) {
-	olds, err := readAll(c.lower, low)
-	if err != nil {
-		return nil, err
-	}
-	have := map[string]bool{}
-	for _, e := range entries {
-		have[e.Name] = true
-	}
-	for _, old := range olds {
-		if !have[old.Name] {
-			entries = append(entries, tree.Entry{Name: old.Name, Whiteout: true})
-		}
-	}
-	sort.Slice(entries, func(i, j int) bool { return entries[i].Name < entries[j].Name })
-	return entries, nil
-}
-
-// entry compares one name.
-func (c *comparer) entry(path string, old, e tree.Entry) ([]Change, error) {
-	if e.Whiteout {
-		if old.ID == tree.None {
-			return nil, nil // it hides nothing
-		}
+// entry compares one name in directory dir; of old and e one may have ID None.
+func (c *comparer) entry(dir string, old, e tree.Entry) ([]Change, error) {
+	if e.ID == tree.None {
 		a, err := c.lower.Attr(old.ID)
-		return []Change{change(Deleted, path, &a)}, err
+		return []Change{change(Deleted, dir+"/"+old.Name, &a)}, err
 	}
-	a, err := c.upper.Attr(e.ID)
+	a, err := c.merged.Attr(e.ID)
 	if err != nil {
 		return nil, err
 	}
+	if old.ID != tree.None && a.Layer == 0 {
+		was, err := c.lower.Attr(old.ID)
+		if err != nil || was.Ino == a.Ino { // the lower's own, and all below it
+			return nil, err
+		}
+	}
+	path := dir + "/" + e.Name
 	var below []Change
 	if a.IsDir() {
 		low := tree.None
@@ -171,7 +152,7 @@ func (c *comparer) same(low, up tree.ID, a *tree.Attr) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		is, err := c.upper.Readlink(up)
+		is, err := c.merged.Readlink(up)
 		return was == is, err
 	}
 	return true, nil
@@ -182,7 +163,7 @@ func (c *comparer) sameXattrs(low, up tree.ID) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	is, err := c.upper.Xattrs(up)
+	is, err := c.merged.Xattrs(up)
 	if err != nil || !slices.Equal(was, is) {
 		return false, err
 	}
@@ -191,7 +172,7 @@ func (c *comparer) sameXattrs(low, up tree.ID) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		w, err := c.upper.Xattr(up, name)
+		w, err := c.merged.Xattr(up, name)
 		if err != nil || !bytes.Equal(v, w) {
 			return false, err
 		}
@@ -205,7 +186,7 @@ func (c *comparer) sameData(low, up tree.ID) (bool, error) {
 		return false, err
 	}
 	defer was.Close()
-	is, err := c.upper.Open(up)
+	is, err := c.merged.Open(up)
 	if err != nil {
 		return false, err
 	}

@@ -2,7 +2,7 @@ package overlay
 
 import (
 	"crypto/sha256"
-	"encoding/json"
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -208,7 +207,7 @@ func childHistory(args []string) error {
 	for _, err := range t.errs {
 		rep.Errors = append(rep.Errors, err.Error())
 	}
-	return json.NewEncoder(os.Stdout).Encode(rep)
+	return gob.NewEncoder(os.Stdout).Encode(rep)
 }
 
 // childCrash changes names and attributes, but no contents, until it is killed.
@@ -230,8 +229,7 @@ func childCrash(args []string) error {
 	r := rand.New(rand.NewPCG(seed, 0))
 	for {
 		o := opFor(r.IntN)
-		switch verb, _, _ := strings.Cut(o.name, " "); verb {
-		case "create", "write", "overwrite", "truncate":
+		if o.changesData() {
 			continue
 		}
 		switch err := errnoOf(o.on(x)); err {

@@ -11,11 +11,33 @@ import (
 	"strata/overlay/tree"
 )
 
-// copyUp brings the inode id to the upper, if it is not there yet, and returns
-// its node, held, when all its names are there. Of a regular file's data the
-// first keep bytes come along, all of it if keep is negative. The caller holds no
-// lock.
-func (f *FS) copyUp(ctx context.Context, id ID, keep int64) (*node, error) {
+// dataWanted says how many bytes of a regular file's data are to be in the upper,
+// counted from the start.
+type dataWanted int64
+
+const (
+	allData      dataWanted = -1
+	metadataOnly dataWanted = -2 // the data may as well stay where it is
+)
+
+// copyUp brings the inode id to the upper, if it is not there yet, with as much
+// of its data as is wanted, and returns its node, held, when all its names are
+// there. The caller holds no lock.
+func (f *FS) copyUp(ctx context.Context, id ID, keep dataWanted) (*node, error) {
+	n, err := f.copyUpAny(ctx, id, keep)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.bringData(ctx, n, keep); err != nil {
+		f.unref(n, 1)
+		return nil, err
+	}
+	return n, nil
+}
+
+// copyUpAny is copyUp, but an inode that is in the upper already may have less
+// data than is wanted.
+func (f *FS) copyUpAny(ctx context.Context, id ID, keep dataWanted) (*node, error) {
 	if err := f.writable(); err != nil {
 		return nil, err
 	}
@@ -87,8 +109,19 @@ func (f *FS) writableDir(id ID) (*node, error) {
 
 // copyUpDir brings a lower directory, and first those above it, to the upper and
 // returns its node, held; ENOENT if the upper hides it. The caller holds no
-// lock.
+// lock but a copyMu.
 func (f *FS) copyUpDir(lower tree.ID) (*node, error) {
+	n, err := f.copyUpDirAt(lower)
+	if err == unix.ENOENT { // at its place, but it may have been moved
+		if err := f.findMoved(); err != nil {
+			return nil, err
+		}
+		return f.copyUpDirAt(lower)
+	}
+	return n, err
+}
+
+func (f *FS) copyUpDirAt(lower tree.ID) (*node, error) {
 	f.tableMu.Lock()
 	n := f.byLower[lower]
 	if n != nil {
@@ -112,7 +145,7 @@ func (f *FS) copyUpDir(lower tree.ID) (*node, error) {
 	if len(names) != 1 {
 		return nil, unix.EIO
 	}
-	parent, err := f.copyUpDir(names[0].Dir)
+	parent, err := f.copyUpDirAt(names[0].Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +168,8 @@ func (f *FS) copyUpDir(lower tree.ID) (*node, error) {
 	case e.ID != lower:
 		return nil, unix.ENOENT
 	}
-	tmp, err := f.stage(context.Background(), lower, &a, 0)
+	w := f.watch()
+	tmp, err := f.stage(context.Background(), lower, &a, allData)
 	if err != nil {
 		return nil, err
 	}
@@ -147,11 +181,14 @@ func (f *FS) copyUpDir(lower tree.ID) (*node, error) {
 		f.up.removeTemp(tmp)
 		return nil, err
 	}
+	if w.on() {
+		w.tell(Event{Op: OpCopyUp, Path: f.mergedPath(n, lower), Layer: LayerUpper}, nil)
+	}
 	return n, nil
 }
 
 // copyUpInode copies up what is no directory, or a directory that is gone.
-func (f *FS) copyUpInode(ctx context.Context, n *node, a *tree.Attr, keep int64) error {
+func (f *FS) copyUpInode(ctx context.Context, n *node, a *tree.Attr, keep dataWanted) error {
 	n.copyMu.Lock()
 	defer n.copyMu.Unlock()
 	if n.hasUpper() {
@@ -175,15 +212,39 @@ func (f *FS) copyUpInode(ctx context.Context, n *node, a *tree.Attr, keep int64)
 			parents = append(parents, nameIn{dir, name.Name})
 		}
 	}
+	if !a.IsRegular() || a.Size == 0 || f.noMetacopy && keep == metadataOnly {
+		keep = allData
+	}
+	err := f.copyUpTo(ctx, n, a, parents, keep)
+	if err == unix.EXDEV && keep == metadataOnly && !n.hasUpper() {
+		// With several names it must be said where the data is, and cannot be.
+		err = f.copyUpTo(ctx, n, a, parents, allData)
+	}
+	return err
+}
+
+// copyUpTo copies up what is going to have these names. The caller holds n.copyMu.
+func (f *FS) copyUpTo(ctx context.Context, n *node, a *tree.Attr, parents []nameIn, keep dataWanted) error {
+	w := f.watch()
 	tmp, err := f.stage(ctx, n.lower, a, keep)
 	if err != nil {
 		return err
 	}
+	n.mu.Lock()
+	n.noData = keep == metadataOnly
+	n.mu.Unlock()
 	f.renameMu.RLock()
 	defer f.renameMu.RUnlock()
 	err = f.publishAll(n, parents, tmp, a.Ino)
 	if err != nil && !n.hasUpper() { // else some names are made: the next Open adds the rest
 		f.up.removeTemp(tmp)
+	}
+	if w.on() {
+		e := Event{Op: OpCopyUp, Path: f.mergedPath(n, n.lower), Layer: LayerUpper}
+		if a.IsRegular() && keep != metadataOnly {
+			e.Bytes = keep.bytes(a.Size)
+		}
+		w.tell(e, err)
 	}
 	return err
 }
@@ -193,13 +254,22 @@ func (f *FS) copyUpInode(ctx context.Context, n *node, a *tree.Attr, keep int64)
 // inode's path, so that a crash between two links can be completed.
 func (f *FS) publishAll(n *node, names []nameIn, tmp string, ino uint64) error {
 	staged := inode{dir: f.up.work, name: tmp}
+	if n.noData && len(names) > 1 {
+		if err := f.setRedirect(n, staged); err != nil {
+			return err
+		}
+	}
 	mark := f.up.format.namespace() + xLinks
 	if len(names) > 1 {
 		path, err := f.lowerPath(n.lower)
 		if err != nil {
 			return err
 		}
-		if err := staged.setxattr(mark, []byte(path), 0); err != nil {
+		err = staged.setxattr(mark, []byte(path), 0)
+		if err == unix.ENOSPC || err == unix.E2BIG || err == unix.ERANGE { // it does not fit
+			err = staged.setxattr(mark, nil, 0)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -311,7 +381,7 @@ func (f *FS) enterUpper(n *node, where *nameIn, upIno, ino uint64, pin int) {
 
 // stage makes a copy of a lower inode in the work directory, complete but for
 // its name, and returns the name that it has there.
-func (f *FS) stage(ctx context.Context, lower tree.ID, a *tree.Attr, keep int64) (name string, err error) {
+func (f *FS) stage(ctx context.Context, lower tree.ID, a *tree.Attr, keep dataWanted) (name string, err error) {
 	tmp := f.up.tempName()
 	i := inode{dir: f.up.work, name: tmp}
 	defer func() {
@@ -328,8 +398,13 @@ func (f *FS) stage(ctx context.Context, lower tree.ID, a *tree.Attr, keep int64)
 	if err := f.up.make(i, spec); err != nil {
 		return "", err
 	}
-	if a.IsRegular() {
-		if err := f.copyData(ctx, lower, a, i, keep); err != nil {
+	switch {
+	case keep == metadataOnly:
+		if err := f.leaveData(a, i); err != nil {
+			return "", err
+		}
+	case a.IsRegular():
+		if err := f.stageData(ctx, lower, a, i, keep); err != nil {
 			return "", err
 		}
 	}

@@ -172,7 +172,7 @@ func TestCopyUpCopiesNoMoreThanNeeded(t *testing.T) {
 	})
 	t.Run("holes stay holes", func(t *testing.T) {
 		x := setup(t)
-		x.must(x.chmod("big", 0o600))
+		x.must(x.write("big", "", 0))
 		if n := allocated(x); n > 3*mib {
 			t.Errorf("%d bytes are allocated", n)
 		}
@@ -215,8 +215,7 @@ func TestCopyUpCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	x.withLower(func(l tree.Tree) tree.Tree { return &opens{Tree: l, hook: cancel} })
 	n := x.hold("d/big")
-	mode := uint32(0o600)
-	if _, err := x.Setattr(ctx, n.ID, SetAttr{Mode: &mode}); !errors.Is(err, context.Canceled) {
+	if _, err := x.Open(ctx, n.ID, unix.O_WRONLY); !errors.Is(err, context.Canceled) {
 		t.Errorf("a cancelled copy-up says %v", err)
 	}
 	if x.inUpper("d/big") {
@@ -228,9 +227,7 @@ func TestCopyUpCancelled(t *testing.T) {
 	if a, err := x.Getattr(n.ID); err != nil || a != n.Attr {
 		t.Errorf("afterwards %+v, %v; want %+v", a, err, n.Attr)
 	}
-	if _, err := x.Setattr(context.Background(), n.ID, SetAttr{Mode: &mode}); err != nil {
-		t.Errorf("the next try says %v", err)
-	}
+	x.must(x.write("d/big", "", 0))
 	x.forget(n)
 }
 
@@ -242,7 +239,7 @@ func TestCopyUpFailsWhole(t *testing.T) {
 	x.withLower(func(l tree.Tree) tree.Tree { return shortTree{l} })
 	x.names("")
 	fds := openFDs(t)
-	wantErrno(t, "copy-up of a lower file that was cut short", x.chmod("f", 0o600), unix.EIO)
+	wantErrno(t, "copy-up of a lower file that was cut short", x.write("f", "", 0), unix.EIO)
 	if x.inUpper("f") || len(x.staged()) > 0 {
 		t.Errorf("a failed copy-up left something: %q", x.staged())
 	}

@@ -23,8 +23,7 @@ func checkName(name string) error {
 	return nil
 }
 
-// Mkdir makes a directory.
-func (f *FS) Mkdir(c Caller, parent ID, name string, mode uint32) (Node, error) {
+func (f *FS) mkdir(c Caller, parent ID, name string, mode uint32) (Node, error) {
 	n, a, err := f.create(c, parent, name, makeSpec{mode: tree.ModeDir | mode&tree.ModePerm})
 	if err != nil {
 		return Node{}, err
@@ -32,9 +31,7 @@ func (f *FS) Mkdir(c Caller, parent ID, name string, mode uint32) (Node, error) 
 	return f.give(n, a), nil
 }
 
-// Mknod makes what the type bits of mode say: a regular file, FIFO, socket or
-// device. The device 0:0 is EPERM, for it means a whiteout.
-func (f *FS) Mknod(c Caller, parent ID, name string, mode uint32, rdev uint64) (Node, error) {
+func (f *FS) mknod(c Caller, parent ID, name string, mode uint32, rdev uint64) (Node, error) {
 	switch mode & tree.ModeType {
 	case 0:
 		mode |= tree.ModeRegular
@@ -55,8 +52,7 @@ func (f *FS) Mknod(c Caller, parent ID, name string, mode uint32, rdev uint64) (
 	return f.give(n, a), nil
 }
 
-// Symlink makes a symlink.
-func (f *FS) Symlink(c Caller, parent ID, name, target string) (Node, error) {
+func (f *FS) symlink(c Caller, parent ID, name, target string) (Node, error) {
 	n, a, err := f.create(c, parent, name, makeSpec{mode: tree.ModeSymlink | 0o777, target: target})
 	if err != nil {
 		return Node{}, err
@@ -64,8 +60,7 @@ func (f *FS) Symlink(c Caller, parent ID, name, target string) (Node, error) {
 	return f.give(n, a), nil
 }
 
-// Create makes a regular file and opens it; an existing name is EEXIST.
-func (f *FS) Create(c Caller, parent ID, name string, mode uint32, flags int) (Node, *File, error) {
+func (f *FS) createFile(c Caller, parent ID, name string, mode uint32, flags int) (Node, *File, error) {
 	n, a, err := f.create(c, parent, name, makeSpec{mode: tree.ModeRegular | mode&tree.ModePerm})
 	if err != nil {
 		return Node{}, nil, err
@@ -169,10 +164,12 @@ func (f *FS) freeName(dir *node, name string) (place, error) {
 		return place{}, err
 	}
 	var st unix.Stat_t
-	err = inode{dir: p.fd, name: name}.stat(&st)
+	i := inode{dir: p.fd, name: name}
+	if err = i.stat(&st); err == nil {
+		p.whiteout, err = f.hides(dir, i, &st)
+	}
 	switch {
-	case err == nil && isWhiteout(&st):
-		p.whiteout = true
+	case err == nil && p.whiteout:
 		return p, nil
 	case err == nil || err == unix.ENOENT && lower.ID != tree.None:
 		err = unix.EEXIST
@@ -251,12 +248,11 @@ func (n *node) countSubdir(delta int) {
 	}
 }
 
-// Link gives inode id one more name.
-func (f *FS) Link(ctx context.Context, id ID, parent ID, name string) (Node, error) {
+func (f *FS) linkInode(ctx context.Context, id ID, parent ID, name string) (Node, error) {
 	if err := checkName(name); err != nil {
 		return Node{}, err
 	}
-	if a, err := f.Getattr(id); err != nil {
+	if a, err := f.getattr(id); err != nil {
 		return Node{}, err
 	} else if a.IsDir() {
 		if _, err := f.peek(parent, name); err == nil {
@@ -269,11 +265,16 @@ func (f *FS) Link(ctx context.Context, id ID, parent ID, name string) (Node, err
 		return Node{}, err
 	}
 	defer f.unref(dir, 1)
-	n, err := f.copyUp(ctx, id, -1)
+	n, err := f.copyUp(ctx, id, metadataOnly)
 	if err != nil {
 		return Node{}, err
 	}
 	a, err := f.link(n, dir, name)
+	if err == unix.EXDEV && n.lacksData() { // it cannot be said where the data is
+		if err = f.bringData(ctx, n, allData); err == nil {
+			a, err = f.link(n, dir, name)
+		}
+	}
 	if err != nil {
 		f.unref(n, 1)
 		return Node{}, err
@@ -310,6 +311,14 @@ func (f *FS) linkLocked(n *node, fd int, dir *node, name string) error {
 	defer f.up.release(dir)
 	if err := f.markImpure(dir, n); err != nil {
 		return err
+	}
+	if err := f.fixIno(n, inode{fd: fd}); err != nil {
+		return err
+	}
+	if n.lacksData() {
+		if err := f.setRedirect(n, inode{fd: fd}); err != nil {
+			return err
+		}
 	}
 	from := "/proc/self/fd/" + strconv.Itoa(fd)
 	if !p.whiteout {

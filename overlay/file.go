@@ -17,16 +17,22 @@ import (
 type File struct {
 	f     *FS
 	id    ID
-	node  *node // held; nil on the lower
+	node  *node // held; nil for a lower-only inode
 	file  *os.File
 	lower bool
+	data  tree.ID // whose data it is; valid if lower
 }
 
-// Open opens regular file id. A flag that asks for writing, or O_TRUNC, copies it
-// up first; with O_TRUNC no data is copied.
-func (f *FS) Open(ctx context.Context, id ID, flags int) (*File, error) {
+func (f *FS) openFile(ctx context.Context, id ID, flags int) (*File, error) {
+	typ, err := f.typeOf(id)
+	if err != nil {
+		return nil, err
+	}
+	if err := canOpen(typ); err != nil {
+		return nil, err
+	}
 	if flags&unix.O_ACCMODE != unix.O_RDONLY || flags&unix.O_TRUNC != 0 {
-		keep := int64(-1)
+		keep := allData
 		if flags&unix.O_TRUNC != 0 {
 			keep = 0
 		}
@@ -37,31 +43,45 @@ func (f *FS) Open(ctx context.Context, id ID, flags int) (*File, error) {
 		defer f.unref(n, 1)
 		return f.openUpper(n, flags)
 	}
-	n, err := f.lookupNode(id)
+	n, err := f.holdNode(id)
 	if err != nil {
 		return nil, err
 	}
-	if n != nil && n.hasUpper() {
-		return f.openUpper(n, flags)
+	data := tree.ID(id)
+	if n != nil {
+		defer f.unref(n, 1)
+		if n.hasUpper() {
+			if !n.lacksData() {
+				return f.openUpper(n, flags)
+			}
+			data = n.lower
+		}
 	}
-	lower, err := f.lower.Open(tree.ID(id))
+	lower, err := f.lower.Open(data)
 	if err != nil {
 		return nil, err
 	}
-	return &File{f: f, id: id, file: lower, lower: true}, nil
+	if n != nil {
+		f.ref(n)
+	}
+	return &File{f: f, id: id, node: n, file: lower, lower: true, data: data}, nil
 }
 
-// openUpper opens a node that is in the upper.
-func (f *FS) openUpper(n *node, flags int) (*File, error) {
-	switch n.typ {
+// canOpen refuses what is no regular file.
+func canOpen(typ uint32) error {
+	switch typ {
 	case tree.ModeRegular:
+		return nil
 	case tree.ModeDir:
-		return nil, unix.EISDIR
+		return unix.EISDIR
 	case tree.ModeSymlink:
-		return nil, unix.ELOOP
-	default:
-		return nil, unix.ENXIO
+		return unix.ELOOP
 	}
+	return unix.ENXIO
+}
+
+// openUpper opens a regular file that is in the upper.
+func (f *FS) openUpper(n *node, flags int) (*File, error) {
 	f.renameMu.RLock()
 	defer f.renameMu.RUnlock()
 	at, err := f.at(n)
@@ -104,7 +124,11 @@ func (h *File) ID() ID { return h.id }
 
 // ReadAt reads as pread(2) does; io.EOF at the end.
 func (h *File) ReadAt(p []byte, off int64) (int, error) {
+	w := h.f.watch()
 	n, err := unix.Pread(h.Fd(), p, off)
+	if w.on() {
+		w.tell(Event{Op: OpRead, Path: h.f.pathOf(h.id), Layer: h.f.layerOfFile(h), Bytes: int64(max(n, 0))}, err)
+	}
 	if err == nil && n == 0 && len(p) > 0 {
 		err = io.EOF
 	}
@@ -116,7 +140,12 @@ func (h *File) WriteAt(p []byte, off int64) (int, error) {
 	if h.lower {
 		return 0, unix.EBADF
 	}
-	return h.file.WriteAt(p, off)
+	w := h.f.watch()
+	n, err := h.file.WriteAt(p, off)
+	if w.on() {
+		w.tell(Event{Op: OpWrite, Path: h.f.pathOf(h.id), Layer: LayerUpper, Bytes: int64(n)}, err)
+	}
+	return n, err
 }
 
 // Fallocate is fallocate(2).
@@ -143,11 +172,17 @@ func (h *File) CopyRange(off int64, to *File, toOff, n int64) (int64, error) {
 
 // Sync makes what was written durable; with dataOnly as fdatasync(2) does.
 func (h *File) Sync(dataOnly bool) error {
-	switch {
-	case h.lower:
+	if h.lower {
 		return nil
-	case dataOnly:
-		return unix.Fdatasync(h.Fd())
 	}
-	return unix.Fsync(h.Fd())
+	w := h.f.watch()
+	sync := unix.Fsync
+	if dataOnly {
+		sync = unix.Fdatasync
+	}
+	err := sync(h.Fd())
+	if w.on() {
+		w.tell(Event{Op: OpFsync, Path: h.f.pathOf(h.id), Layer: LayerUpper}, err)
+	}
+	return err
 }

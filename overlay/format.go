@@ -46,21 +46,36 @@ func ParseFormat(s string) (Format, error) {
 // Names of the xattrs with a meaning, without their namespace. Ours stand below
 // overlay., so that the kernel hides them, too, when it mounts the upper.
 //
-//	overlay.opaque         "y": a directory hides what the lower has below it
+//	overlay.opaque         "y": a directory hides what the lower has below it;
+//	                       "x": whiteouts in it may be empty regular files with
+//	                       overlay.whiteout (read, never written)
+//	overlay.redirect       on a directory: what is merged below it is not the lower's
+//	                       entry of the same name but this, "/path" from the lower's
+//	                       root or a name beside; on a file with overlay.metacopy:
+//	                       where its data is
+//	overlay.metacopy       empty: a regular file has all but the data, which is
+//	                       still the lower's
 //	overlay.impure         "y": a directory may hold names of copied-up inodes
+//	overlay.origin         the kernel's own file handle of the lower inode from which
+//	                       it copied this one up (read, never written)
 //	overlay.strata.ino     decimal: the inode number that a copied-up inode keeps
 //	overlay.strata.lower   on the upper's root: the LowerID that it belongs to
 //	overlay.strata.links   on a file in the work directory: it is being linked to
-//	                       all the names of the lower inode whose path this is
+//	                       all the names of the lower inode whose path this is; empty
+//	                       if that is too long: overlay.strata.ino tells which it is
 //	overlay.strata.x.NAME  in FormatUser: the container's own xattr NAME, which is
 //	                       not in user. or would be taken for one of ours
 const (
-	xOpaque = "overlay.opaque"
-	xImpure = "overlay.impure"
-	xIno    = "overlay.strata.ino"
-	xLower  = "overlay.strata.lower"
-	xLinks  = "overlay.strata.links"
-	xStored = "overlay.strata.x."
+	xOpaque   = "overlay.opaque"
+	xWhiteout = "overlay.whiteout"
+	xRedirect = "overlay.redirect"
+	xMetacopy = "overlay.metacopy"
+	xImpure   = "overlay.impure"
+	xOrigin   = "overlay.origin"
+	xIno      = "overlay.strata.ino"
+	xLower    = "overlay.strata.lower"
+	xLinks    = "overlay.strata.links"
+	xStored   = "overlay.strata.x."
 )
 
 // namespace is where the format keeps its marks.
@@ -141,7 +156,8 @@ func timespec(t *tree.Time) unix.Timespec {
 	return unix.Timespec{Sec: t.Sec, Nsec: int64(t.Nsec)}
 }
 
-// isWhiteout tells whether st is the device 0:0 by which an upper hides a name.
+// isWhiteout tells whether st is the device 0:0 by which an upper hides a name. In a
+// directory found in an upper ask FS.hides, which knows the other form, too.
 func isWhiteout(st *unix.Stat_t) bool {
 	return st.Mode&tree.ModeType == tree.ModeChar && st.Rdev == 0
 }

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -37,8 +38,18 @@ type Options struct {
 	// Format is how the upper is written.
 	Format Format
 
-	// ReadOnly refuses changes (EROFS) though there is an upper to show.
+	// ReadOnly refuses changes (EROFS) though there is an upper to show. Nothing
+	// is written then, to the upper or the work directory (which may be left
+	// out), and what a crash left half done stays; several such FS may show one
+	// upper.
 	ReadOnly bool
+
+	// NoRedirect refuses to move directories that the lower has (EXDEV). Those
+	// that were moved before are followed all the same.
+	NoRedirect bool
+
+	// NoMetacopy copies the data up with the metadata.
+	NoMetacopy bool
 
 	// Volatile leaves out the fsync of copied-up data before its name appears:
 	// faster, and after a power cut such a file may be empty.
@@ -71,9 +82,8 @@ type SetAttr struct {
 	Mtime    *tree.Time
 }
 
-// DirEntry is one name that a Dir yields. ID and Attr are not filled by
-// ReadDir, which gives Ino and Type; ReadDirPlus fills all and counts a
-// reference on ID.
+// DirEntry is one name that a Dir yields, with the number and the type that Lookup
+// of it gives.
 type DirEntry struct {
 	Name string
 	Ino  uint64
@@ -90,14 +100,20 @@ type Statfs struct {
 // FS is the merged tree of one upper and one lower. All methods may be called at
 // once from several goroutines.
 type FS struct {
-	lower    tree.Tree
-	up       *upper // nil if there is none
-	readOnly bool
-	volatile bool
-	log      *slog.Logger
+	lower      tree.Tree
+	up         *upper // nil if there is none
+	readOnly   bool
+	noRedirect bool
+	noMetacopy bool
+	volatile   bool
+	log        *slog.Logger
+	closed     atomic.Bool
 
+	observers observers
 	lowerRefs lowerRefs
 	renameMu  sync.RWMutex // see the package comment
+	moved     movedDirs
+	brought   atomic.Uint64 // how often data was brought to a file that lacked it
 
 	tableMu sync.RWMutex
 	nodes   map[ID]*node      // all nodes
@@ -111,14 +127,16 @@ type FS struct {
 // (ErrOtherLower) and clears up what a crash left in the work directory.
 func Open(o Options) (*FS, error) {
 	f := &FS{
-		lower:    o.Lower,
-		readOnly: o.ReadOnly || o.Upper == "",
-		volatile: o.Volatile,
-		log:      o.Logger,
-		nodes:    map[ID]*node{},
-		byUpper:  map[uint64]*node{},
-		byLower:  map[tree.ID]*node{},
-		nextID:   firstUpperID,
+		lower:      o.Lower,
+		readOnly:   o.ReadOnly || o.Upper == "",
+		noRedirect: o.NoRedirect,
+		noMetacopy: o.NoMetacopy,
+		volatile:   o.Volatile,
+		log:        o.Logger,
+		nodes:      map[ID]*node{},
+		byUpper:    map[uint64]*node{},
+		byLower:    map[tree.ID]*node{},
+		nextID:     firstUpperID,
 	}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
@@ -126,7 +144,7 @@ func Open(o Options) (*FS, error) {
 	if o.Upper == "" && o.Work == "" {
 		return f, nil
 	}
-	if o.Upper == "" || o.Work == "" {
+	if o.Upper == "" || o.Work == "" && !o.ReadOnly {
 		return nil, errors.New("an upper needs a work directory beside it: give both or none")
 	}
 	up, err := openUpper(o)
@@ -136,6 +154,9 @@ func Open(o Options) (*FS, error) {
 	f.up = up
 	if err := f.addRoot(); err != nil {
 		return nil, errors.Join(&fs.PathError{Op: "open", Path: o.Upper, Err: err}, up.close())
+	}
+	if f.readOnly {
+		return f, nil
 	}
 	if err := f.recoverWork(); err != nil {
 		return nil, errors.Join(&fs.PathError{Op: "clear", Path: o.Work, Err: err}, up.close())
@@ -155,14 +176,19 @@ func (f *FS) addRoot() error {
 	}
 	root := newNode(Root, 0, tree.ModeDir, tree.Root)
 	root.inUpper, root.upIno, root.ino, root.impure, root.refs = true, st.Ino, a.Ino, true, 1
+	if v, err := (inode{fd: f.up.root}).xattr(f.up.format.namespace() + xOpaque); err == nil {
+		root.xwhiteouts = string(v) == "x"
+	} else if err != errNoXattr {
+		return err
+	}
 	f.nodes[Root], f.byUpper[st.Ino], f.byLower[tree.Root] = root, root, root
 	return nil
 }
 
-// Close writes everything to disk and lets go of the upper. The lower stays
-// open: it is the caller's.
+// Close writes everything to disk and lets go of the upper; once more it does
+// nothing. The lower stays open: it is the caller's.
 func (f *FS) Close() error {
-	if f.up == nil {
+	if f.up == nil || f.closed.Swap(true) {
 		return nil
 	}
 	f.tableMu.Lock()

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"strata/internal/need"
 	"strata/overlay/tree"
 )
 
@@ -26,9 +27,7 @@ import (
 // and overlayfs itself need root.
 func needRoot(t testing.TB) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: trusted xattrs, other owners and mount(2)")
-	}
+	need.Overlayfs(t)
 }
 
 // inMemory is a directory that is kept in memory, if there is one with room that
@@ -165,6 +164,37 @@ func (x *fixture) close() {
 		h.Close()
 	}
 	x.lowers = nil
+}
+
+// openWith opens the fixture's upper again with other options.
+func (x *fixture) openWith(change func(o *Options)) {
+	x.t.Helper()
+	x.close()
+	o := x.options()
+	change(&o)
+	f, err := Open(o)
+	x.must(err)
+	x.FS = f
+}
+
+// hasXattr tells whether a path in the upper, or of the host, carries a mark.
+func (x *fixture) hasXattr(path, mark string) bool {
+	x.t.Helper()
+	_, err := inode{dir: unix.AT_FDCWD, name: filepath.Join(x.upper, path)}.hostXattr(x.format.namespace() + mark)
+	if err != nil && err != errNoXattr {
+		x.t.Fatal(err)
+	}
+	return err == nil
+}
+
+// hostXattr is xattr of a path of the host.
+func (i inode) hostXattr(name string) ([]byte, error) {
+	fd, err := unix.Open(i.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	return inode{fd: fd}.xattr(name)
 }
 
 // reopen is an unmount and a mount.
@@ -556,6 +586,7 @@ func describe(a tree.Attr, body string, xattrs map[string]string) dumped {
 func compare(t testing.TB, what string, want, got map[string]dumped, times bool) {
 	t.Helper()
 	shared := map[string]string{} // inode in want -> inode in got
+	names := map[string]string{}  // inode in want -> a path
 	for path, w := range want {
 		g, ok := got[path]
 		switch {
@@ -568,9 +599,9 @@ func compare(t testing.TB, what string, want, got map[string]dumped, times bool)
 			t.Errorf("%s: %q: mtime %v, want %v", what, path, g.attr.Mtime, w.attr.Mtime)
 		}
 		if other, ok := shared[w.inode]; ok && other != g.inode && !w.attr.IsDir() {
-			t.Errorf("%s: %q is no longer the same inode as its other names", what, path)
+			t.Errorf("%s: %q (%s) is no longer the same inode as %q (%s)", what, path, g.line, names[w.inode], got[names[w.inode]].line)
 		}
-		shared[w.inode] = g.inode
+		shared[w.inode], names[w.inode] = g.inode, path
 	}
 	for path, g := range got {
 		if _, ok := want[path]; !ok {

@@ -6,9 +6,7 @@ import (
 	"strata/overlay/tree"
 )
 
-// Lookup returns the inode called name in directory parent; ENOENT if there is
-// none.
-func (f *FS) Lookup(parent ID, name string) (Node, error) {
+func (f *FS) lookup(parent ID, name string) (Node, error) {
 	if err := checkName(name); err != nil { // ".." would leave the upper
 		return Node{}, err
 	}
@@ -77,7 +75,9 @@ func (f *FS) child(dir *node, name string) (*node, tree.Entry, error) {
 	var st unix.Stat_t
 	switch i := (inode{dir: fd, name: name}); i.stat(&st) {
 	case nil:
-		if isWhiteout(&st) {
+		if hidden, err := f.hides(dir, i, &st); err != nil {
+			return nil, e, err
+		} else if hidden {
 			return nil, e, unix.ENOENT
 		}
 		n, err := f.upperNode(nameIn{dir, name}, i, &st, e)

@@ -3,7 +3,6 @@ package overlay
 import (
 	"container/list"
 	"slices"
-	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +16,9 @@ type node struct {
 	id    ID      // never changes
 	gen   uint64  // never changes
 	typ   uint32  // S_IFMT bits; never changes
-	lower tree.ID // directories: what is merged below; others: the lower inode that it was, or None. Never changes
+	lower tree.ID // directories: what is merged below; others: the lower inode that it was, if that matters, or None. Never changes
+
+	xwhiteouts bool // whiteouts in it may be empty files, see FS.hides; never changes
 
 	copyMu sync.Mutex // held while it is copied up
 
@@ -27,16 +28,21 @@ type node struct {
 	impure  bool // it may hold copied-up inodes, marked overlay.impure; guarded by dirMu
 
 	mu      sync.Mutex
-	inUpper bool     // there is an upper inode; guarded by mu
-	upIno   uint64   // its number on the upper's filesystem; guarded by mu
-	ino     uint64   // the number that is shown; guarded by mu
-	names   []nameIn // known names in the upper; replaced, never changed in place; guarded by mu
-	pin     int      // O_PATH descriptor when there is no name left, else -1; guarded by mu
-	dead    bool     // the last name is gone; guarded by mu
+	inUpper bool   // there is an upper inode; guarded by mu
+	noData  bool   // the upper inode has no data yet, it is still lower's; guarded by mu
+	upIno   uint64 // its number on the upper's filesystem; guarded by mu
+	ino     uint64 // the number that is shown; guarded by mu
+
+	inoByName bool // ino is known by the name only, not recorded; guarded by mu
+
+	names []nameIn // known names in the upper; replaced, never changed in place; guarded by mu
+	pin   int      // O_PATH descriptor when there is no name left, else -1; guarded by mu
+	dead  bool     // the last name is gone; guarded by mu
 
 	// refs counts open Files and Dirs, nodes with a name in this directory and,
 	// for IDs from firstUpperID on, what was handed out. Guarded by FS.tableMu.
 	refs int
+	kept bool // one of refs is because it is a moved directory; guarded by FS.tableMu
 
 	dirFD    int           // guarded by dirCache.mu, as the next two
 	dirUsers int           // how many use dirFD
@@ -65,6 +71,13 @@ func (n *node) hasUpper() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.inUpper
+}
+
+// lacksData tells whether the data of an upper file is still the lower's.
+func (n *node) lacksData() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.inUpper && n.noData
 }
 
 func (n *node) isDead() bool {
@@ -223,29 +236,39 @@ func (f *FS) upperNode(at nameIn, i inode, st *unix.Stat_t, lower tree.Entry) (*
 	if err != nil {
 		return nil, err
 	}
-	n := newNode(0, 0, a.Mode&tree.ModeType, tree.None)
-	n.inUpper, n.upIno, n.ino = true, st.Ino, bornIno+st.Ino
-	if n.isDir() {
-		err = f.readDirMarks(n, i, lower)
-	} else if at.dir.impure {
-		err = f.readIno(n, i)
-	}
-	if err != nil {
-		return nil, err
-	}
+	for {
+		brought := f.brought.Load()
+		n := newNode(0, 0, a.Mode&tree.ModeType, tree.None)
+		n.inUpper, n.upIno, n.ino = true, st.Ino, bornIno+st.Ino
+		marksErr := f.readMarks(n, i, at.dir, lower, st.Size)
 
-	f.tableMu.Lock()
-	if have := f.byUpper[st.Ino]; have != nil { // somebody else was faster
-		have.refs++
-		f.tableMu.Unlock()
-		if !have.isDir() {
-			f.addName(have, at)
+		f.tableMu.Lock()
+		if have := f.byUpper[st.Ino]; have != nil { // somebody else was faster
+			have.refs++
+			f.tableMu.Unlock()
+			if !have.isDir() {
+				f.addName(have, at)
+			}
+			return have, nil
 		}
-		return have, nil
+		if f.brought.Load() != brought {
+			// Marks that were read may be old: another node of this inode came, took
+			// its data from the lower, and went.
+			f.tableMu.Unlock()
+			if err := i.stat(st); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if marksErr == nil {
+			f.insertLocked(n, at)
+		}
+		f.tableMu.Unlock()
+		if marksErr != nil {
+			return nil, marksErr
+		}
+		return n, nil
 	}
-	f.insertLocked(n, at)
-	f.tableMu.Unlock()
-	return n, nil
 }
 
 // insertLocked gives n, which is called at, an ID and enters it in the tables,
@@ -260,48 +283,6 @@ func (f *FS) insertLocked(n *node, at nameIn) {
 	if n.isDir() && n.lower != tree.None {
 		f.byLower[n.lower] = n
 	}
-}
-
-// readDirMarks finds what is merged below an upper directory.
-func (f *FS) readDirMarks(n *node, i inode, lower tree.Entry) error {
-	ns := f.up.format.namespace()
-	if lower.ID != tree.None && lower.Type == tree.ModeDir {
-		opaque, err := i.xattr(ns + xOpaque)
-		if err != nil && err != errNoXattr {
-			return err
-		}
-		if string(opaque) != "y" {
-			a, err := f.lower.Attr(lower.ID)
-			if err != nil {
-				return err
-			}
-			n.lower, n.ino = lower.ID, a.Ino
-		}
-	}
-	impure, err := i.xattr(ns + xImpure)
-	if err != nil && err != errNoXattr {
-		return err
-	}
-	n.impure = string(impure) == "y" || n.lower != tree.None
-	return nil
-}
-
-// readIno finds the number that a copied-up inode keeps.
-func (f *FS) readIno(n *node, i inode) error {
-	v, err := i.xattr(f.up.format.namespace() + xIno)
-	if err == errNoXattr {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	ino, err := strconv.ParseUint(string(v), 10, 64)
-	if err != nil {
-		f.log.Warn("unreadable inode number", "op", "lookup", "name", i.name, "value", string(v))
-		return nil
-	}
-	n.ino = ino
-	return nil
 }
 
 // at is an upper inode held in reach; done lets go.

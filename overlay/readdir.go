@@ -65,20 +65,21 @@ func (d *Dir) Close() error {
 // is the root.
 func (d *Dir) Parent() (tree.Attr, error) {
 	f := d.f
-	n, err := f.lookupNode(d.id)
+	n, parent, err := f.holdParent(d.id)
 	if err != nil {
 		return tree.Attr{}, err
 	}
 	lower := tree.ID(d.id)
 	if n != nil {
-		n.mu.Lock()
-		names := n.names
-		n.mu.Unlock()
-		if len(names) > 0 {
-			return f.Getattr(names[0].dir.id)
+		defer f.unref(n, 1)
+		if parent != nil {
+			defer f.unref(parent, 1)
+			f.renameMu.RLock()
+			defer f.renameMu.RUnlock()
+			return f.nodeAttr(parent)
 		}
 		if lower = n.lower; lower == tree.None || n.isDead() {
-			return f.Getattr(d.id) // nothing is above it any more
+			return f.getattr(d.id) // nothing is above it any more
 		}
 	}
 	p, err := f.lower.Parent(lower)
@@ -93,10 +94,59 @@ func (d *Dir) Parent() (tree.Attr, error) {
 	return up.Attr, nil
 }
 
+// holdParent returns the node of a directory, if it has one, and that of the
+// directory which it is in, if that is known, both held.
+func (f *FS) holdParent(id ID) (n, parent *node, err error) {
+	f.tableMu.Lock()
+	defer f.tableMu.Unlock()
+	n = f.nodes[id]
+	if n == nil {
+		if id >= firstUpperID {
+			err = unix.ESTALE
+		}
+		return nil, nil, err
+	}
+	n.refs++
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.names) > 0 { // and as long as it has the name that holds the parent
+		parent = n.names[0].dir
+		parent.refs++
+	}
+	return n, parent, nil
+}
+
 // lookupLowerDir finds the merged directory that shows lower directory dir.
 func (f *FS) lookupLowerDir(dir tree.ID) (Node, error) {
-	if dir == tree.Root {
-		a, err := f.Getattr(Root)
+	n, err := f.lookupLowerDirAt(dir)
+	if err == unix.ENOENT && f.up != nil { // it may have been moved
+		if err := f.findMoved(); err != nil {
+			return Node{}, err
+		}
+		return f.lookupLowerDirAt(dir)
+	}
+	return n, err
+}
+
+func (f *FS) lookupLowerDirAt(dir tree.ID) (Node, error) {
+	f.tableMu.Lock()
+	known := f.byLower[dir]
+	if known != nil {
+		known.refs++
+	}
+	f.tableMu.Unlock()
+	if known != nil {
+		f.renameMu.RLock()
+		defer f.renameMu.RUnlock()
+		a, err := f.nodeAttr(known)
+		if err != nil {
+			f.unref(known, 1)
+			return Node{}, err
+		}
+		return f.give(known, a), nil
+	}
+	if dir == tree.Root { // without an upper
+		a, err := f.getattr(Root)
 		f.lowerRefs.add(Root, 1)
 		return Node{ID: Root, Attr: a}, err
 	}
@@ -107,12 +157,12 @@ func (f *FS) lookupLowerDir(dir tree.ID) (Node, error) {
 	if len(names) != 1 {
 		return Node{}, unix.EIO
 	}
-	parent, err := f.lookupLowerDir(names[0].Dir)
+	parent, err := f.lookupLowerDirAt(names[0].Dir)
 	if err != nil {
 		return Node{}, err
 	}
 	defer f.Forget(parent.ID, 1)
-	return f.Lookup(parent.ID, names[0].Name)
+	return f.lookup(parent.ID, names[0].Name)
 }
 
 // ReadDir fills entries from position pos on (0 is the start; "." and ".." are
@@ -120,6 +170,15 @@ func (f *FS) lookupLowerDir(dir tree.ID) (Node, error) {
 // that the end was reached. Position 0 takes a fresh look at the directory,
 // later positions go on in that listing, whatever has changed.
 func (d *Dir) ReadDir(pos int, entries []DirEntry) (int, error) {
+	w := d.f.watch()
+	k, err := d.readDir(pos, entries)
+	if w.on() && pos == 0 {
+		w.tell(Event{Op: OpReaddir, Path: d.f.pathOf(d.id), Layer: d.f.layerOfID(d.id)}, err)
+	}
+	return k, err
+}
+
+func (d *Dir) readDir(pos int, entries []DirEntry) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if pos == 0 {
@@ -259,12 +318,14 @@ func (f *FS) eachUpper(n *node, fn func(c mergedChild, whiteout bool) error) err
 		if d.typ == tree.ModeDir {
 			return fn(c, false)
 		}
-		if d.typ == tree.ModeChar || d.typ == 0 || f.up.format == FormatUser {
+		if d.typ == tree.ModeChar || d.typ == 0 || f.up.format == FormatUser || n.xwhiteouts {
 			var st unix.Stat_t
 			if err := c.at.stat(&st); err != nil {
 				return err
 			}
-			if isWhiteout(&st) {
+			if hidden, err := f.hides(n, c.at, &st); err != nil {
+				return err
+			} else if hidden {
 				return fn(c, true)
 			}
 			a, err := f.up.attrWith(c.at, &st)
@@ -289,13 +350,13 @@ func (f *FS) childIno(dir *node, c mergedChild) (uint64, error) {
 	}
 	n := newNode(0, 0, c.typ, tree.None)
 	n.ino = bornIno + c.upIno
-	var err error
-	if n.isDir() {
-		err = f.readDirMarks(n, c.at, c.lower)
-	} else if dir.impure {
-		err = f.readIno(n, c.at)
+	switch {
+	case n.isDir():
+		return n.ino, f.readDirMarks(n, c.at, dir, c.lower)
+	case dir.impure:
+		return n.ino, f.readFileMarks(n, c.at, dir, c.lower, -1)
 	}
-	return n.ino, err
+	return n.ino, nil
 }
 
 // countSubdirsLocked finds out how many directories are visible in n, from what
@@ -388,8 +449,7 @@ func eachDirent(fd int, fn func(dirent) error) error {
 	}
 }
 
-// Fsyncdir makes the names in directory id durable.
-func (f *FS) Fsyncdir(id ID) error {
+func (f *FS) fsyncdir(id ID) error {
 	n, err := f.lookupNode(id)
 	if err != nil || n == nil {
 		return err

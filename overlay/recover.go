@@ -44,11 +44,8 @@ func (f *FS) completeLinks(staged inode, path string) error {
 	if err := staged.stat(&st); err != nil || st.Nlink < 2 {
 		return err
 	}
-	lower, err := tree.Resolve(f.lower, path)
-	if isNotExist(err) {
-		return nil
-	}
-	if err != nil {
+	lower, err := f.findLinked(staged, path)
+	if err != nil || lower == tree.None {
 		return err
 	}
 	names, err := f.lower.Names(lower)
@@ -82,6 +79,33 @@ func (f *FS) completeLinks(staged inode, path string) error {
 		}
 	}
 	return nil
+}
+
+// findLinked finds the lower inode of a staged one; None if there is none.
+func (f *FS) findLinked(staged inode, path string) (tree.ID, error) {
+	if path != "" {
+		id, err := tree.Resolve(f.lower, path)
+		if isNotExist(err) {
+			return tree.None, nil
+		}
+		return id, err
+	}
+	want := newNode(0, 0, tree.ModeRegular, tree.None)
+	if err := f.readIno(want, staged); err != nil {
+		return tree.None, err
+	}
+	found := tree.None
+	err := tree.Walk(f.lower, func(_ string, e tree.Entry, a *tree.Attr) error {
+		if a != nil && a.Ino == want.ino && !a.IsDir() {
+			found = e.ID
+			return fs.SkipAll
+		}
+		return nil
+	})
+	if err == fs.SkipAll {
+		err = nil
+	}
+	return found, err
 }
 
 // Prepare makes the directories of a new upper and gives its root the

@@ -4,17 +4,12 @@ import (
 	"context"
 	"os"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"strata/overlay/tree"
 )
-
-// Unlink removes a name of what is no directory.
-func (f *FS) Unlink(parent ID, name string) error { return f.remove(parent, name, false) }
-
-// Rmdir removes an empty directory.
-func (f *FS) Rmdir(parent ID, name string) error { return f.remove(parent, name, true) }
 
 func (f *FS) remove(parent ID, name string, wantDir bool) error {
 	if err := checkName(name); err != nil {
@@ -62,6 +57,10 @@ func (f *FS) remove(parent ID, name string, wantDir bool) error {
 	if err != nil {
 		return err
 	}
+	if err := f.fixIno(n, inode{fd: pin}); err != nil { // others may be left
+		unix.Close(pin)
+		return err
+	}
 	if err := f.removeUpper(n, where, lower); err != nil {
 		if pin >= 0 {
 			unix.Close(pin)
@@ -78,7 +77,7 @@ func (f *FS) bringLinksUp(ctx context.Context, p peeked) error {
 	if p.id >= firstUpperID || p.attr.IsDir() || p.attr.Nlink < 2 {
 		return nil
 	}
-	n, err := f.copyUp(ctx, p.id, -1)
+	n, err := f.copyUp(ctx, p.id, metadataOnly)
 	if err != nil {
 		return err
 	}
@@ -99,23 +98,21 @@ func matchDir(isDir, wantDir bool) error {
 
 // peeked is what a name stands for, seen without a reference to it.
 type peeked struct {
-	id        ID
-	lowerOnly bool
-	merged    bool // a directory with something of the lower in it
-	attr      tree.Attr
+	id      ID
+	ofLower bool // the lower has it, or is merged below it
+	attr    tree.Attr
 }
 
 // peek looks at a name before any lock is held for the change.
 func (f *FS) peek(parent ID, name string) (peeked, error) {
-	found, err := f.Lookup(parent, name)
+	found, err := f.lookup(parent, name)
 	if err != nil {
 		return peeked{}, err
 	}
 	p := peeked{id: found.ID, attr: found.Attr}
 	n, err := f.lookupNode(found.ID)
 	if err == nil {
-		p.lowerOnly = n == nil || !n.hasUpper()
-		p.merged = found.Attr.IsDir() && (n == nil || n.lower != tree.None)
+		p.ofLower = n == nil || n.lower != tree.None
 	}
 	f.Forget(found.ID, 1)
 	return p, err
@@ -140,9 +137,11 @@ func (f *FS) removeLower(where nameIn, e tree.Entry, wantDir bool) error {
 		return err
 	}
 	defer f.up.release(where.dir)
+	w := f.watch()
 	if err := f.up.putWhiteout(fd, where.name); err != nil {
 		return err
 	}
+	f.tellWhiteout(w, where)
 	f.buryLower(e)
 	if isDir {
 		where.dir.countSubdir(-1)
@@ -173,7 +172,12 @@ func (f *FS) removeUpper(n *node, where nameIn, lower tree.Entry) error {
 	defer f.up.release(where.dir)
 	i := inode{dir: fd, name: where.name}
 	if lower.ID != tree.None {
-		return f.up.replaceByWhiteout(i, n.isDir())
+		w := f.watch()
+		if err := f.up.replaceByWhiteout(i, n.isDir()); err != nil {
+			return err
+		}
+		f.tellWhiteout(w, where)
+		return nil
 	}
 	if !n.isDir() {
 		return unix.Unlinkat(fd, where.name, 0)
@@ -222,6 +226,7 @@ func (f *FS) nameGone(n *node, where nameIn, pin int) {
 	}
 	if n.isDir() {
 		where.dir.countSubdir(-1)
+		f.letGo(n)
 	}
 	if known {
 		f.unref(where.dir, 1)
@@ -274,5 +279,14 @@ func (u *upper) replaceByWhiteout(i inode, isDir bool) error {
 func (u *upper) removeTemp(tmp string) {
 	if err := unix.Unlinkat(u.work, tmp, 0); err == unix.EISDIR || err == unix.EPERM {
 		os.RemoveAll("/proc/self/fd/" + strconv.Itoa(u.work) + "/" + tmp)
+	}
+}
+
+// tellWhiteout tells those who watch that a name is hidden now. The caller holds
+// renameMu.
+func (f *FS) tellWhiteout(w watched, where nameIn) {
+	if w.on() {
+		path := strings.TrimSuffix(f.mergedPath(where.dir, tree.None), "/") + "/" + where.name
+		w.tell(Event{Op: OpWhiteout, Path: path, Layer: LayerUpper}, nil)
 	}
 }

@@ -8,9 +8,7 @@ import (
 	"strata/overlay/tree"
 )
 
-// Rename moves a name, as renameat2(2) does with these flags: RENAME_NOREPLACE
-// and RENAME_EXCHANGE are known. A directory that the lower has is EXDEV.
-func (f *FS) Rename(ctx context.Context, parent ID, name string, newParent ID, newName string, flags uint32) error {
+func (f *FS) rename(ctx context.Context, parent ID, name string, newParent ID, newName string, flags uint32) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
@@ -30,6 +28,21 @@ func (f *FS) Rename(ctx context.Context, parent ID, name string, newParent ID, n
 		}
 		return err
 	}
+	for range 100 {
+		err := f.renameBrought(ctx, parent, name, newParent, newName, flags)
+		if err != unix.EAGAIN {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	return unix.EBUSY // somebody else changes what has these names, again and again
+}
+
+// renameBrought is rename of names that are not the same; EAGAIN if what one of them
+// names was changed before it could be held.
+func (f *FS) renameBrought(ctx context.Context, parent ID, name string, newParent ID, newName string, flags uint32) error {
 	if err := f.bringUp(ctx, parent, name); err != nil {
 		return err
 	}
@@ -42,6 +55,28 @@ func (f *FS) Rename(ctx context.Context, parent ID, name string, newParent ID, n
 			return err
 		}
 	}
+	err := f.moveName(parent, name, newParent, newName, flags)
+	if err != unix.EXDEV {
+		return err
+	}
+	// For a file it could not be said where the data is, so the data must come.
+	brought, berr := f.bringDataOf(ctx, parent, name)
+	if flags == unix.RENAME_EXCHANGE && berr == nil {
+		var other bool
+		other, berr = f.bringDataOf(ctx, newParent, newName)
+		brought = brought || other
+	}
+	if berr != nil {
+		return berr
+	}
+	if !brought {
+		return err
+	}
+	return f.moveName(parent, name, newParent, newName, flags)
+}
+
+// moveName is rename, when what moves is the upper's.
+func (f *FS) moveName(parent ID, name string, newParent ID, newName string, flags uint32) error {
 	src, err := f.writableDir(parent)
 	if err != nil {
 		return err
@@ -65,18 +100,37 @@ func (f *FS) bringUp(ctx context.Context, parent ID, name string) error {
 	if err != nil {
 		return err
 	}
-	if p.merged {
+	if f.noRedirect && p.attr.IsDir() && p.ofLower {
 		return unix.EXDEV
 	}
-	if p.id >= firstUpperID || p.attr.IsDir() {
+	if p.id >= firstUpperID {
 		return nil
 	}
-	n, err := f.copyUp(ctx, p.id, -1)
+	n, err := f.copyUp(ctx, p.id, metadataOnly)
 	if err != nil {
 		return err
 	}
 	f.unref(n, 1)
 	return nil
+}
+
+// bringDataOf brings the data of the file of that name, if it was copied up without,
+// and tells whether it did.
+func (f *FS) bringDataOf(ctx context.Context, parent ID, name string) (bool, error) {
+	found, err := f.lookup(parent, name)
+	if err != nil {
+		return false, err
+	}
+	defer f.Forget(found.ID, 1)
+	n, err := f.holdNode(found.ID)
+	if err != nil || n == nil {
+		return false, err
+	}
+	defer f.unref(n, 1)
+	if !n.lacksData() {
+		return false, nil
+	}
+	return true, f.bringData(ctx, n, allData)
 }
 
 // renaming is one rename under the exclusive renameMu, which stands for the dirMu
@@ -151,14 +205,9 @@ func (r *renaming) allowed() error {
 			return unix.EINVAL
 		}
 		return unix.ENOTEMPTY
-	case r.n.isDir() && r.n.lower != tree.None:
-		return unix.EXDEV
 	case r.flags == unix.RENAME_EXCHANGE:
-		switch {
-		case r.victimLower:
+		if r.victimLower {
 			return unix.EAGAIN
-		case r.victim.isDir() && r.victim.lower != tree.None:
-			return unix.EXDEV
 		}
 		return nil
 	case !exists:
@@ -195,13 +244,24 @@ func (r *renaming) below(dir, top *node) bool {
 }
 
 // mark prepares what moves to directory dir, where the lower has an entry of the
-// same name: a directory must not be merged with it, and a copied-up inode must
-// be found with its number.
+// same name: what is merged below, or where the data is, must be found from
+// there, a directory of the upper alone must not be merged with that entry, and a
+// copied-up inode must be found with its number.
 func (r *renaming) mark(n *node, i inode, dir *node, lower tree.Entry) error {
-	if n.isDir() && lower.ID != tree.None {
-		if err := r.up.markOpaque(i); err != nil {
-			return err
-		}
+	var err error
+	switch {
+	case n.isDir() && n.lower != tree.None, n.lacksData():
+		err = r.setRedirect(n, i)
+	case n.isDir() && lower.ID != tree.None && n.xwhiteouts:
+		err = unix.EXDEV // the mark that says so has no room for two things
+	case n.isDir() && lower.ID != tree.None:
+		err = r.up.markOpaque(i)
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.fixIno(n, i); err != nil {
+		return err
 	}
 	return r.markImpure(dir, n)
 }
@@ -226,7 +286,7 @@ func (r *renaming) replace() error {
 			return err
 		}
 	}
-	if err := r.move(); err != nil {
+	if err := r.moveOver(pin); err != nil {
 		if pin >= 0 {
 			unix.Close(pin)
 		}
@@ -241,7 +301,20 @@ func (r *renaming) replace() error {
 		}
 	}
 	r.moved(r.n, r.from, r.to)
+	if r.fromLower.ID != tree.None {
+		r.tellWhiteout(r.watch(), r.from)
+	}
 	return nil
+}
+
+// moveOver is move, where pin is the victim, if there is one.
+func (r *renaming) moveOver(pin int) error {
+	if r.victim != nil {
+		if err := r.fixIno(r.victim, inode{fd: pin}); err != nil {
+			return err
+		}
+	}
+	return r.move()
 }
 
 // move renames in the upper, leaving a whiteout where the lower would show.
@@ -301,4 +374,7 @@ func (r *renaming) moved(n *node, from, to nameIn) {
 	}
 	r.addName(n, to)
 	r.dropName(n, from)
+	if n.isDir() && r.FS.moved.known {
+		r.keep(n)
+	}
 }

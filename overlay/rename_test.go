@@ -2,6 +2,9 @@ package overlay
 
 import (
 	"context"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -36,12 +39,21 @@ func TestRename(t *testing.T) {
 		flags    uint32
 		want     error // nil: from is gone (or exchanged) and to is what from was
 	}{
-		{"lower directory", "full", "new", 0, unix.EXDEV},
-		{"empty lower directory", "empty", "new", 0, unix.EXDEV},
-		{"lower directory over upper one", "full", "upEmpty", 0, unix.EXDEV},
-		{"merged directory", "other", "new", 0, unix.EXDEV},
-		{"lower directory in exchange", "up", "full", exchange, unix.EXDEV},
-		{"merged directory in exchange", "born", "other", exchange, unix.EXDEV},
+		{"lower directory", "full", "new", 0, nil},
+		{"empty lower directory", "empty", "new", 0, nil},
+		{"lower directory over upper one", "full", "upEmpty", 0, nil},
+		{"lower directory over merged one that shows nothing", "full", "other", 0, nil},
+		{"lower directory over empty lower one", "full", "empty", 0, nil},
+		{"lower directory over whiteout", "full", "whiteDir", 0, nil},
+		{"lower directory over whiteout of a file", "full", "whiteFile", 0, nil},
+		{"lower directory over a full one", "other", "full", 0, unix.ENOTEMPTY},
+		{"lower directory below another", "full/sub", "up/sub/deep/sub", 0, nil},
+		{"lower directory into itself", "full", "full/sub/full", 0, unix.EINVAL},
+		{"merged directory", "other", "new", 0, nil},
+		{"lower directory in exchange", "up", "full", exchange, nil},
+		{"two lower directories in exchange", "full", "empty", exchange, nil},
+		{"lower directory in exchange with its own descendant", "full", "full/sub", exchange, unix.EINVAL},
+		{"merged directory in exchange", "born", "other", exchange, nil},
 		{"lower file", "file", "new", 0, nil},
 		{"lower file to lower directory", "file", "full/new", 0, nil},
 		{"lower file over lower file", "file", "full/f", 0, nil},
@@ -125,16 +137,157 @@ func TestRename(t *testing.T) {
 	})
 }
 
-// TestRenameRefusedCopiesNothing: EXDEV is answered before anything is copied up.
-func TestRenameRefusedCopiesNothing(t *testing.T) {
+// TestNoRedirect: EXDEV is answered before anything is copied up.
+func TestNoRedirect(t *testing.T) {
 	needRoot(t)
 	x := newFixture(t, FormatKernel, shell(t, renameLower))
-	wantErrno(t, "rename of a lower directory", x.rename("full", "other/full", 0), unix.EXDEV)
-	for _, p := range []string{"full", "other"} {
-		if x.inUpper(p) {
-			t.Errorf("%s was copied up", p)
+	x.must(x.rename("other", "moved", 0))
+	x.openWith(func(o *Options) { o.NoRedirect = true })
+	wantErrno(t, "rename of a lower directory", x.rename("full", "moved/full", 0), unix.EXDEV)
+	wantErrno(t, "exchange with a lower directory", x.rename("file", "full", unix.RENAME_EXCHANGE), unix.EXDEV)
+	wantErrno(t, "rename of one that was moved before", x.rename("moved", "again", 0), unix.EXDEV)
+	if x.inUpper("full") {
+		t.Error("full was copied up")
+	}
+	wantNames(t, "what was moved before", x.names("moved"), "in")
+	// A file can be moved: it takes its data along.
+	x.must(x.chmod("file", 0o600))
+	x.must(x.rename("file", "moved/file", 0))
+	if data, err := x.read("moved/file"); err != nil || data != "a\n" {
+		t.Errorf("read %q, %v", data, err)
+	}
+	if x.hasXattr("moved/file", xMetacopy) || x.hasXattr("moved/file", xRedirect) {
+		t.Error("the data did not come along")
+	}
+	wantSameAfterRemount(x)
+}
+
+// TestRenameCopiesNothing moves a lower directory again and again: whatever is below
+// it is not copied up, and the kernel shows the same.
+func TestRenameCopiesNothing(t *testing.T) {
+	bothFormats(t, func(t *testing.T, format Format) {
+		lower := shell(t, `
+			mkdir -p a/b/c d/e
+			for i in $(seq 50); do echo $i > a/b/f$i; echo $i > a/b/c/g$i; done
+			echo x > d/e/x
+		`)
+		guardLowers(t, lower)
+		x := newFixture(t, format, lower)
+		want := x.dump()
+		moves := []struct{ from, to string }{
+			{"a", "n"},         // once
+			{"n/b", "d/b"},     // out of what was moved
+			{"d", "n/d"},       // with what was moved in it
+			{"n/d/b/c", "c"},   // again one deeper
+			{"c", "n/d/b/c"},   // and back
+			{"n/d", "d"},       //
+			{"d/b", "n/b"},     //
+			{"n", "a"},         // all is where it was
+			{"a/b/c", "d/e/a"}, // a name that means another one elsewhere
+			{"d/e", "a/b/c"},   //
+		}
+		for _, m := range moves {
+			before := x.dump()
+			x.must(x.rename(m.from, m.to, 0))
+			wantMoved(t, before, x.dump(), m.from, m.to)
+			wantSameAfterRemount(x)
+			if format == FormatKernel {
+				now := x.dump()
+				x.close()
+				compare(t, "the kernel's view after "+m.from+" -> "+m.to, now, kernelView(t, x), true)
+				x.open()
+			}
+			if m.to == "a" {
+				now := x.dump()
+				for path, d := range want {
+					if now[path].inode != d.inode {
+						t.Errorf("moved there and back %q is inode %s, was %s", path, now[path].inode, d.inode)
+					}
+				}
+			}
+		}
+		files := 0
+		eachFile(t, x.upper, func(string, unix.Stat_t) { files++ })
+		if files > 0 {
+			t.Errorf("%d files were copied up", files)
+		}
+	})
+}
+
+// wantMoved wants in after what was in before, with one path changed.
+func wantMoved(t *testing.T, before, after map[string]dumped, from, to string) {
+	t.Helper()
+	want := map[string]dumped{}
+	for path, d := range before {
+		if rest, ok := strings.CutPrefix(path, from); ok && (rest == "" || rest[0] == '/') {
+			path = to + rest
+		}
+		want[path] = d
+	}
+	compare(t, from+" -> "+to, want, after, false)
+	for path, d := range want {
+		if after[path].inode != d.inode {
+			t.Errorf("%s -> %s: %q is inode %s, was %s", from, to, path, after[path].inode, d.inode)
 		}
 	}
+}
+
+// eachFile calls fn for every regular file below a directory of the host.
+func eachFile(t testing.TB, top string, fn func(path string, st unix.Stat_t)) {
+	t.Helper()
+	err := filepath.WalkDir(top, func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			var st unix.Stat_t
+			if err := unix.Lstat(path, &st); err != nil {
+				return err
+			}
+			fn(path, st)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRedirectTooLong: the path of what moves does not fit into an xattr.
+func TestRedirectTooLong(t *testing.T) {
+	needRoot(t)
+	lower := t.TempDir() // on a disk: in memory xattrs may be longer
+	name := strings.Repeat("n", 250)
+	var parts []string
+	for range 17 {
+		parts = append(parts, name)
+	}
+	deep := strings.Join(parts, "/")
+	run(t, lower, `
+		n=`+name+`
+		for i in $(seq 17); do mkdir $n; cd -P $n; done
+		mkdir dir; echo inside > dir/file; echo data > file; echo linked > one; ln one two
+	`)
+	x := newFixtureAt(t, t.TempDir(), FormatKernel, lower)
+	before := len(x.names(deep))
+	wantErrno(t, "rename of the directory", x.rename(deep+"/dir", deep+"/moved", 0), unix.EXDEV)
+	wantErrno(t, "its exchange", x.rename(deep+"/dir", deep+"/file", unix.RENAME_EXCHANGE), unix.EXDEV)
+	if got := x.names(deep); len(got) != before {
+		t.Errorf("afterwards there are %q", got)
+	}
+	wantNames(t, "dir", x.names(deep+"/dir"), "file")
+	// Files take their data along.
+	x.must(x.rename(deep+"/file", "file", 0))
+	x.must(x.chmod(deep+"/one", 0o600))
+	x.must(x.chmod(deep+"/dir/file", 0o600))
+	x.must(x.link(deep+"/dir/file", "link"))
+	check := func() {
+		for path, want := range map[string]string{"file": "data\n", deep + "/one": "linked\n", deep + "/two": "linked\n", "link": "inside\n"} {
+			if data, err := x.read(path); err != nil || data != want {
+				t.Errorf("%s reads %q, %v", filepath.Base(path), data, err)
+			}
+		}
+	}
+	check()
+	x.reopen()
+	check()
 }
 
 // TestRenameKeepsWhoIsInside: open files and known IDs below a moved directory go

@@ -19,8 +19,8 @@ import (
 type upper struct {
 	path   string // of the upper, for messages
 	root   int    // the upper directory
-	work   int    // the directory "work" in the work directory, as the kernel makes it
-	workAt int    // the work directory itself, held for its lock
+	work   int    // the directory "work" in the work directory, as the kernel makes it; -1 if read-only
+	workAt int    // the work directory itself, held for its lock; -1 if read-only
 	format Format
 	umask  uint32 // of this process: what mkdir(2) and its kind leave out
 	dirs   dirCache
@@ -62,16 +62,22 @@ func openUpper(o Options) (opened *upper, err error) {
 	if u.root, err = openDir(o.Upper); err != nil {
 		return nil, err
 	}
+	if o.ReadOnly {
+		if err = lock(u.root, o.Upper, unix.LOCK_SH); err != nil {
+			return nil, err
+		}
+		return u, u.checkLower(o.LowerID)
+	}
 	if u.workAt, err = openDir(o.Work); err != nil {
 		return nil, err
 	}
 	if err = u.checkPlaces(o); err != nil {
 		return nil, err
 	}
-	if err = lock(u.root, o.Upper); err != nil {
+	if err = lock(u.root, o.Upper, unix.LOCK_EX); err != nil {
 		return nil, err
 	}
-	if err = lock(u.workAt, o.Work); err != nil {
+	if err = lock(u.workAt, o.Work, unix.LOCK_EX); err != nil {
 		return nil, err
 	}
 	if err = unix.Mkdirat(u.workAt, "work", 0o700); err != nil && err != unix.EEXIST {
@@ -132,22 +138,27 @@ func isInside(dir, top int) (bool, error) {
 	}
 }
 
-// bindTo records which lower the upper belongs to, or checks it.
-func (u *upper) bindTo(lowerID string) error {
-	root := inode{fd: u.root}
+// checkLower refuses an upper that belongs to another lower.
+func (u *upper) checkLower(lowerID string) error {
 	name := u.format.namespace() + xLower
-	have, err := root.xattr(name)
+	have, err := inode{fd: u.root}.xattr(name)
 	if err != nil && err != errNoXattr {
 		return &fs.PathError{Op: "getxattr " + name, Path: u.path, Err: err}
 	}
-	switch {
-	case string(have) == lowerID:
-		return nil
-	case len(have) > 0:
+	if len(have) > 0 && string(have) != lowerID {
 		return fmt.Errorf("upper %s was made over %s and cannot be used over %s: %w",
 			u.path, have, orPlain(lowerID), ErrOtherLower)
 	}
-	if err := root.setxattr(name, []byte(lowerID), 0); err != nil {
+	return nil
+}
+
+// bindTo checks which lower the upper belongs to, and records it.
+func (u *upper) bindTo(lowerID string) error {
+	if err := u.checkLower(lowerID); err != nil || lowerID == "" {
+		return err
+	}
+	name := u.format.namespace() + xLower
+	if err := (inode{fd: u.root}).setxattr(name, []byte(lowerID), 0); err != nil {
 		return &fs.PathError{Op: "setxattr " + name, Path: u.path, Err: err}
 	}
 	return nil
@@ -189,9 +200,10 @@ func openDir(path string) (int, error) {
 	return fd, nil
 }
 
-// lock takes directory fd, at path, for this FS alone.
-func lock(fd int, path string) error {
-	err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+// lock takes directory fd, at path: for this FS alone (LOCK_EX) or for all that
+// only read (LOCK_SH).
+func lock(fd int, path string, how int) error {
+	err := unix.Flock(fd, how|unix.LOCK_NB)
 	if err == unix.EWOULDBLOCK {
 		return &BusyError{Path: path, PID: lockHolder(fd)}
 	}

@@ -10,8 +10,7 @@ import (
 	"strata/overlay/tree"
 )
 
-// Getxattr returns the value of one xattr; ENODATA if there is none.
-func (f *FS) Getxattr(id ID, name string) ([]byte, error) {
+func (f *FS) getxattr(id ID, name string) ([]byte, error) {
 	n, err := f.lookupNode(id)
 	if err != nil {
 		return nil, err
@@ -29,8 +28,7 @@ func (f *FS) Getxattr(id ID, name string) ([]byte, error) {
 	return at.xattr(f.up.format.storedName(name))
 }
 
-// Listxattr returns the names of all xattrs.
-func (f *FS) Listxattr(id ID) ([]string, error) {
+func (f *FS) listxattr(id ID) ([]string, error) {
 	n, err := f.lookupNode(id)
 	if err != nil {
 		return nil, err
@@ -59,19 +57,17 @@ func (f *FS) Listxattr(id ID) ([]string, error) {
 	return names, nil
 }
 
-// Setxattr sets an xattr as setxattr(2) does with these flags.
-func (f *FS) Setxattr(ctx context.Context, id ID, name string, value []byte, flags int) error {
+func (f *FS) setxattr(ctx context.Context, id ID, name string, value []byte, flags int) error {
 	return f.changeXattr(ctx, id, func(i inode) error {
 		return i.setxattr(f.up.format.storedName(name), value, flags)
 	})
 }
 
-// Removexattr removes an xattr; ENODATA, and no copy-up, if there is none.
-func (f *FS) Removexattr(ctx context.Context, id ID, name string) error {
+func (f *FS) removexattr(ctx context.Context, id ID, name string) error {
 	if err := f.writable(); err != nil {
 		return err
 	}
-	if _, err := f.Getxattr(id, name); errors.Is(err, unix.ENODATA) {
+	if _, err := f.getxattr(id, name); errors.Is(err, unix.ENODATA) {
 		return unix.ENODATA
 	}
 	return f.changeXattr(ctx, id, func(i inode) error {
@@ -80,11 +76,15 @@ func (f *FS) Removexattr(ctx context.Context, id ID, name string) error {
 }
 
 func (f *FS) changeXattr(ctx context.Context, id ID, change func(inode) error) error {
-	n, err := f.copyUp(ctx, id, -1)
+	n, err := f.copyUp(ctx, id, metadataOnly)
 	if err != nil {
 		return err
 	}
 	defer f.unref(n, 1)
+	if n.lacksData() { // bringData puts back the capabilities that it found
+		n.copyMu.Lock()
+		defer n.copyMu.Unlock()
+	}
 	f.renameMu.RLock()
 	defer f.renameMu.RUnlock()
 	at, err := f.at(n)

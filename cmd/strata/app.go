@@ -55,6 +55,8 @@ func commands(p *program) []*cli.Command {
 		rmCommand(p),
 		layersCommand(p),
 		explainCommand(p),
+		traceCommand(p),
+		syncCommand(p),
 		dfCommand(p),
 		overlayCommand(p),
 		demoCommand(p),

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"strata/internal/container"
 )
 
 //go:embed INTERFACE.md
@@ -21,6 +23,7 @@ func TestInterfacePage(t *testing.T) {
 		"diff":    {changeJSON{}},
 		"layers":  {layerJSON{}},
 		"explain": {explainJSON{}, linkJSON{}, wordJSON{}},
+		"trace":   {container.TraceHeader{}, container.TraceEvent{}},
 		"df":      {dfJSON{}, kindJSON{}, dfLayerJSON{}},
 		"version": {versionJSON{}},
 	} {

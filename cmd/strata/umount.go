@@ -41,20 +41,7 @@ Examples:
 }
 
 func (p *program) umount(c *cli.Context, arg string, o container.UnmountOptions) error {
-	containers, err := p.openContainers()
-	if err != nil {
-		return err
-	}
-	if !strings.Contains(arg, "/") {
-		ct, err := containers.Find(arg)
-		if err == nil {
-			return ct.Unmount(c.Context, o)
-		}
-		if _, statErr := os.Lstat(arg); errors.Is(statErr, os.ErrNotExist) {
-			return err // no directory either, dead or alive
-		}
-	}
-	ct, err := containers.At(arg)
+	ct, err := p.mountedAs(arg)
 	switch {
 	case err != nil:
 		return err
@@ -62,4 +49,23 @@ func (p *program) umount(c *cli.Context, arg string, o container.UnmountOptions)
 		return container.UnmountPlain(c.Context, arg, o, p.run)
 	}
 	return ct.Unmount(c.Context, o)
+}
+
+// mountedAs finds the container that a name or a directory means; nil if it can
+// only be a mount of plain directories.
+func (p *program) mountedAs(arg string) (*container.Container, error) {
+	containers, err := p.openContainers()
+	if err != nil {
+		return nil, err
+	}
+	if !strings.Contains(arg, "/") {
+		ct, err := containers.Find(arg)
+		if err == nil {
+			return ct, nil
+		}
+		if _, statErr := os.Lstat(arg); errors.Is(statErr, os.ErrNotExist) {
+			return nil, err // no directory either, dead or alive
+		}
+	}
+	return containers.At(arg)
 }

@@ -30,8 +30,9 @@ type Mount struct {
 // given back last.
 type mountHome struct {
 	run     runDir
-	key     string // in run
-	name    string // of the container, if there is one
+	key     string   // in run
+	name    string   // of the container, if there is one
+	layers  []string // what traces call the lower's layers; base first
 	release func() error
 }
 
@@ -94,7 +95,11 @@ func (ct *Container) mountLocked(ctx context.Context, dir string, o MountOptions
 	if err != nil {
 		return nil, err
 	}
-	return serve(dir, fs, o, ct.all.log, mountHome{run: run, key: key, name: ct.Name, release: func() error {
+	layers := make([]string, len(ct.Layers))
+	for i, diffID := range ct.Layers {
+		layers[i] = string(diffID)
+	}
+	return serve(dir, fs, o, ct.all.log, mountHome{run: run, key: key, name: ct.Name, layers: layers, release: func() error {
 		return errors.Join(chain.Close(), lock.Close())
 	}})
 }
@@ -124,13 +129,23 @@ func (ct *Container) openOverlay(ctx context.Context, o MountOptions) (*overlay.
 // serve mounts fs at dir and gives everything back when it is unmounted, by
 // whomever. If it fails, fs and what home has are given back at once.
 func serve(dir string, fs *overlay.FS, o MountOptions, log *slog.Logger, home mountHome) (*Mount, error) {
+	header := TraceHeader{Mountpoint: dir, Mode: "cached"}
+	if o.Observe {
+		header.Mode = "observe"
+	}
+	control, err := home.run.listen(home.key, fs, header, home.layers)
+	if err != nil {
+		return nil, errors.Join(err, fs.Close(), home.run.remove(home.key), home.release())
+	}
 	server, err := fusefs.Mount(dir, fs, o.fusefs(home.source(), log))
 	if err != nil {
+		control.close()
 		return nil, errors.Join(err, fs.Close(), home.run.remove(home.key), home.release())
 	}
 	m := &Mount{Dir: dir, log: log, done: make(chan struct{})}
 	go func() {
 		server.Wait()
+		control.close()
 		m.err = errors.Join(fs.Close(), home.run.remove(home.key), home.release())
 		close(m.done)
 	}()

@@ -184,7 +184,7 @@ func (p *Plain) mount(ctx context.Context, dir string, mo MountOptions, o Option
 		s.Close()
 		return nil, err
 	}
-	return serve(dir, fs, mo, log, mountHome{run: run, key: key, release: s.Close})
+	return serve(dir, fs, mo, log, mountHome{run: run, key: key, layers: p.Lower.BaseFirst(), release: s.Close})
 }
 
 // stackOfDirs are host directories as layers, base first.

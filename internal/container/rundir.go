@@ -161,6 +161,7 @@ func (d runDir) read(key string) (*Record, error) {
 func (d runDir) remove(key string) error {
 	os.Remove(d.mountpoint(key))
 	os.Remove(filepath.Dir(d.mountpoint(key)))
+	os.Remove(d.socketFile(key))
 	if err := os.Remove(d.recordFile(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

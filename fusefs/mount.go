@@ -52,6 +52,9 @@ type Options struct {
 	// need root and are ignored without.
 	SUID, Dev bool
 
+	// NoExec lets nothing be executed.
+	NoExec bool
+
 	// Passthrough can be switched off.
 	Passthrough Passthrough
 
@@ -169,6 +172,9 @@ func (s *Server) mountOptions(fs *overlay.FS, o *Options) (*fuse.MountOptions, e
 	if fs.ReadOnly() {
 		m.Options = append(m.Options, "ro")
 	}
+	if o.NoExec {
+		m.Options = append(m.Options, "noexec")
+	}
 	if o.AllowOther && !userAllowOther(fuseConf) {
 		o.Logger.Warn("the mount is for its owner alone: " + fuseConf + " has no line user_allow_other")
 		m.AllowOther = false
@@ -185,6 +191,9 @@ func mountFlags(fs *overlay.FS, o *Options) uintptr {
 	}
 	if !o.Dev {
 		flags |= syscall.MS_NODEV
+	}
+	if o.NoExec {
+		flags |= syscall.MS_NOEXEC
 	}
 	if fs.ReadOnly() {
 		flags |= syscall.MS_RDONLY

@@ -19,6 +19,10 @@ type MountOptions struct {
 	AllowOther    bool // users other than the mounter may enter
 	Volatile      bool // copied-up data is not synced before its name appears
 	NoSUID        bool // set-id bits and file capabilities are ignored
+	NoExec        bool // nothing can be executed
+	Dev           bool // device nodes can be opened; plain directories only
+	NoRedirect    bool // a directory that a lower has cannot be renamed (EXDEV); plain directories only
+	NoMetacopy    bool // chmod and its like copy the data, too; plain directories only
 
 	// Exits tells others that this process ends with the mount.
 	Exits bool
@@ -36,6 +40,8 @@ func (o *MountOptions) fusefs(source string, log *slog.Logger) fusefs.Options {
 		FSName:     source,
 		AllowOther: o.AllowOther,
 		SUID:       !o.NoSUID,
+		NoExec:     o.NoExec,
+		Dev:        o.Dev,
 		Coherent:   o.Coherent,
 		Observe:    o.Observe,
 		Logger:     log,
@@ -66,11 +72,12 @@ func mountOptions() []mountOption {
 		{"noallow_other", func(o *MountOptions) { o.AllowOther = false }, "let only the mounting user in"},
 		{"suid", func(o *MountOptions) { o.NoSUID = false }, "honour set-id bits (the default for root)"},
 		{"nosuid", func(o *MountOptions) { o.NoSUID = true }, "ignore set-id bits and file capabilities"},
-		{"nodev", nil, "devices cannot be opened (always so)"},
+		{"noexec", func(o *MountOptions) { o.NoExec = true }, "let nothing be executed"},
+		{"exec", func(o *MountOptions) { o.NoExec = false }, "let programs be executed (the default)"},
+		{"nodev", func(o *MountOptions) { o.Dev = false }, "devices cannot be opened (always so for containers)"},
 		// What mount(8) hands to every helper, and what is always so.
 		{"defaults", nil, ""},
 		{"default_permissions", nil, ""},
-		{"exec", nil, ""},
 		{"relatime", nil, ""},
 		{"noatime", nil, ""},
 		{"auto", nil, ""},

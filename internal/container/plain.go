@@ -48,18 +48,17 @@ func ParsePlain(lists []string) (Plain, MountOptions, error) {
 }
 
 func (p *Plain) set(o *MountOptions, word string) error {
-	key, value, hasValue := strings.Cut(word, "=")
+	key, value, _ := strings.Cut(word, "=")
 	switch key {
 	case "lowerdir", "lowerdir+", "upperdir", "workdir":
 		if value == "" {
 			return &OptionError{word, "wants a directory"}
 		}
-	case "userxattr", "xino", "index", "redirect_dir", "metacopy", "nfs_export":
-		if key == "userxattr" && !hasValue {
-			p.Format = overlay.FormatUser
-			return nil
-		}
-		return &OptionError{word, "is an option of the kernel's overlayfs that strata does not have"}
+	case "dev":
+		o.Dev = true
+		return nil
+	case "userxattr", "redirect_dir", "metacopy", "xino", "index", "nfs_export", "uuid", "verity":
+		return p.setKernel(o, word)
 	default:
 		return o.Set(unescape(word))
 	}
@@ -78,6 +77,28 @@ func (p *Plain) set(o *MountOptions, word string) error {
 			}
 			p.Lower = append(p.Lower, unescape(dir))
 		}
+	}
+	return nil
+}
+
+// setKernel obeys the options of the kernel's overlayfs that are no mere words: what
+// is always so here may be asked for, what is never so may not.
+func (p *Plain) setKernel(o *MountOptions, word string) error {
+	switch word {
+	case "userxattr":
+		p.Format = overlay.FormatUser
+	case "redirect_dir=on":
+		o.NoRedirect = false
+	case "redirect_dir=off", "redirect_dir=follow", "redirect_dir=nofollow":
+		o.NoRedirect = true
+	case "metacopy=on":
+		o.NoMetacopy = false
+	case "metacopy=off":
+		o.NoMetacopy = true
+	case "xino=on", "xino=off", "xino=auto", "index=on", "index=off": // numbers and links are always right
+	case "nfs_export=off", "verity=off", "uuid=null", "uuid=off", "uuid=auto":
+	default:
+		return &OptionError{word, "is an option of the kernel's overlayfs that strata does not have"}
 	}
 	return nil
 }
@@ -179,6 +200,7 @@ func (p *Plain) mount(ctx context.Context, dir string, mo MountOptions, o Option
 	fs, err := overlay.Open(overlay.Options{
 		Lower: tree.Stack(s...), Upper: p.Upper, Work: p.Work, Format: p.Format,
 		ReadOnly: mo.ReadOnly, Volatile: mo.Volatile, Logger: log,
+		NoRedirect: mo.NoRedirect, NoMetacopy: mo.NoMetacopy,
 	})
 	if err != nil {
 		s.Close()

@@ -2,12 +2,15 @@ package container
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"syscall"
 	"testing"
 
+	"strata/internal/need"
 	"strata/overlay"
 )
 
@@ -51,7 +54,8 @@ func TestParsePlainRefuses(t *testing.T) {
 		{"lowerdir=/a:", "empty directory name"},
 		{"lowerdir=/a,upperdir=/u", "an upperdir needs"},
 		{"lowerdir=/a,workdir=/w", "useless without an upperdir"},
-		{"lowerdir=/a,index=on", "strata does not have"},
+		{"lowerdir=/a,nfs_export=on", "strata does not have"},
+		{"lowerdir=/a,redirect_dir=maybe", "strata does not have"},
 		{"lowerdir=/a,userxattr=1", "strata does not have"},
 		{"lowerdir=/a,frob", "is not known; known are ro, rw, coherent"},
 	} {
@@ -86,6 +90,58 @@ func TestParseMountOptions(t *testing.T) {
 	}
 	_, err = ParseMountOptions([]string{"ro,lowerdir=/x"})
 	wantError(t, err, `mount option "lowerdir=/x"`, "known are")
+}
+
+// TestPlainMountOptions mounts as others would with the kernel's overlayfs and looks
+// what became of it.
+func TestPlainMountOptions(t *testing.T) {
+	needFUSE(t)
+	need.Root(t) // to execute what the mount holds, and for devices
+	for _, c := range []struct {
+		name    string
+		options string
+		script  string // run in the mount, $upper is the upper
+		want    string
+	}{
+		{"what is always so", "xino=auto,index=on,redirect_dir=on,metacopy=on", "mv d e && ls e && chmod 600 g && stat -c %b $upper/g", "h\n0\n"},
+		{"as little as the kernel", "redirect_dir=off,metacopy=off", "chmod 600 g && test $(stat -c %b $upper/g) -gt 0 && echo copied; mv -T d e && test -e $upper/e/h && echo moved by copying", "copied\nmoved by copying\n"},
+		{"no programs", "noexec", "./run 2>/dev/null || echo refused", "refused\n"},
+		{"programs", "", "./run", "ran\n"},
+		{"no devices", "", "mknod null c 1 3; cat null 2>/dev/null || echo nodev", "nodev\n"},
+		{"devices", "dev", "mknod null c 1 3; cat null && echo dev", "dev\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dirs, mnt := plainDirs(t)
+			base := dirs.Lower[1]
+			if err := os.Mkdir(filepath.Join(base, "d"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			write(t, filepath.Join(base, "d", "h"), "h")
+			write(t, filepath.Join(base, "run"), "#!/bin/sh\necho ran\n")
+			if err := os.Chmod(filepath.Join(base, "run"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			list := fmt.Sprintf("lowerdir=%s:%s,upperdir=%s,workdir=%s,%s", dirs.Lower[0], base, dirs.Upper, dirs.Work, c.options)
+			p, o, err := ParsePlain([]string{list})
+			if err != nil {
+				t.Fatal(err)
+			}
+			run := t.TempDir()
+			m, err := p.Mount(t.Context(), mnt, o, Options{RunBase: run})
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.Command("sh", "-c", c.script)
+			cmd.Dir, cmd.Env = mnt, append(os.Environ(), "upper="+dirs.Upper)
+			out, err := cmd.CombinedOutput()
+			if string(out) != c.want {
+				t.Errorf("%s: %q (%v), want %q", c.script, out, err, c.want)
+			}
+			if err := m.Unmount(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 // plainDirs makes the directories of an overlay of two lowers.

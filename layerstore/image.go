@@ -216,7 +216,7 @@ func (s *Store) readBlob(d oci.Digest) ([]byte, error) {
 // "sha256:". What is not found is a *NotFoundError.
 func (s *Store) Image(name string) (Image, error) {
 	images, err := s.Images()
-	image, _, findErr := findImage(images, name)
+	image, _, findErr := s.findImage(images, name)
 	if findErr != nil {
 		return Image{}, errors.Join(findErr, err) // perhaps it is one that cannot be read
 	}
@@ -224,7 +224,7 @@ func (s *Store) Image(name string) (Image, error) {
 }
 
 // findImage tells by ref whether name is one of the image's references.
-func findImage(images []Image, name string) (image Image, ref oci.Reference, err error) {
+func (s *Store) findImage(images []Image, name string) (image Image, ref oci.Reference, err error) {
 	parsed, parseErr := oci.ParseReference(name)
 	if parseErr == nil {
 		for _, image := range images {
@@ -248,7 +248,7 @@ func findImage(images []Image, name string) (image Image, ref oci.Reference, err
 	}
 	switch len(found) {
 	case 0:
-		return Image{}, oci.Reference{}, &NotFoundError{Kind: "image", Name: name, Near: nearNames(images, name), Malformed: parseErr}
+		return Image{}, oci.Reference{}, &NotFoundError{Root: s.root, Kind: "image", Name: name, Near: nearNames(images, name), Malformed: parseErr}
 	case 1:
 		return found[0], oci.Reference{}, nil
 	}

@@ -113,7 +113,7 @@ func (s *Store) layerInfo(diffID oci.DiffID) (LayerInfo, error) {
 func (s *Store) openRecipe(diffID oci.DiffID) (*os.File, tarTotals, error) {
 	f, err := os.Open(s.layerPath(diffID, recipeFile))
 	if errors.Is(err, fs.ErrNotExist) && !s.HasLayer(diffID) {
-		return nil, tarTotals{}, &NotFoundError{Kind: "layer", Name: string(diffID)}
+		return nil, tarTotals{}, &NotFoundError{Root: s.root, Kind: "layer", Name: string(diffID)}
 	} else if err != nil {
 		return nil, tarTotals{}, err
 	}

@@ -9,6 +9,7 @@ import (
 // NotFoundError is returned for what the store does not have. It is a
 // fs.ErrNotExist to errors.Is.
 type NotFoundError struct {
+	Root string   // of the store
 	Kind string   // "image", "layer" or "blob"
 	Name string   // as it was asked for
 	Near []string // what could have been meant
@@ -18,7 +19,7 @@ type NotFoundError struct {
 }
 
 func (e *NotFoundError) Error() string {
-	s := fmt.Sprintf("there is no %s %s in the store", e.Kind, e.Name)
+	s := fmt.Sprintf("there is no %s %s in the store %s", e.Kind, e.Name, e.Root)
 	switch {
 	case len(e.Near) > 0:
 		s += "; did you mean " + strings.Join(e.Near, " or ") + "?"

@@ -138,7 +138,7 @@ func (s *Store) findSource(d oci.Digest) (dir string, r sourceRecord, err error)
 	if err != nil {
 		return "", sourceRecord{}, err
 	}
-	err = &NotFoundError{Kind: "blob", Name: string(d)}
+	err = &NotFoundError{Root: s.root, Kind: "blob", Name: string(d)}
 	for _, diffID := range layers {
 		found, readErr := readSource(s.layerPath(diffID), d)
 		if errors.Is(readErr, fs.ErrNotExist) {

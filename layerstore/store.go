@@ -48,14 +48,19 @@ type Store struct {
 	reading *os.File // the same, through a mount that refuses writes if we may make one
 }
 
-// DefaultRoot is where a store lives when nobody says otherwise.
+// DefaultRoot is where a store lives when nobody says otherwise; empty if there is
+// no home for it.
 func DefaultRoot() string {
 	if os.Geteuid() == 0 {
 		return "/var/lib/strata"
 	}
 	data := os.Getenv("XDG_DATA_HOME")
 	if !filepath.IsAbs(data) { // relative ones are to be ignored, says the specification
-		data = filepath.Join(os.Getenv("HOME"), ".local", "share")
+		home := os.Getenv("HOME")
+		if home == "" {
+			return ""
+		}
+		data = filepath.Join(home, ".local", "share")
 	}
 	return filepath.Join(data, "strata")
 }
@@ -63,6 +68,9 @@ func DefaultRoot() string {
 // Open opens the store at root and makes one if there is nothing. What dead
 // processes left in tmp/ is removed.
 func Open(root string, o Options) (*Store, error) {
+	if root == "" {
+		return nil, errors.New("open store: no place is given for it, and HOME is not set")
+	}
 	root, err := filepath.Abs(root)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)

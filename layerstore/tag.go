@@ -22,7 +22,7 @@ func (s *Store) Tag(ctx context.Context, name string, ref oci.Reference) error {
 	}
 	return h.updateIndex(ctx, func(ix *index) error {
 		if !ix.holds(image.Digest) {
-			return fmt.Errorf("tag: %w", &NotFoundError{Kind: "image", Name: name})
+			return fmt.Errorf("tag: %w", &NotFoundError{Root: s.root, Kind: "image", Name: name})
 		}
 		ix.tag(indexEntry{MediaType: image.ManifestType, Digest: image.Digest, Size: int64(len(image.Manifest))}, []oci.Reference{ref})
 		return nil
@@ -48,7 +48,7 @@ func (s *Store) RemoveImage(ctx context.Context, name string, force bool) (Remov
 	var removed Removed
 	err = h.updateIndex(ctx, func(ix *index) error {
 		images, err := s.Images()
-		image, ref, findErr := findImage(images, name)
+		image, ref, findErr := s.findImage(images, name)
 		if findErr != nil {
 			return errors.Join(findErr, err)
 		}

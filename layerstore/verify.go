@@ -169,7 +169,7 @@ func (v *verification) images(ctx context.Context) error {
 		v.note("image", string(e.Digest), err)
 		for _, d := range image.Layers {
 			if !v.s.HasLayer(d) {
-				v.note("image", string(e.Digest), &NotFoundError{Kind: "layer", Name: string(d)})
+				v.note("image", string(e.Digest), &NotFoundError{Root: v.s.root, Kind: "layer", Name: string(d)})
 			}
 		}
 	}

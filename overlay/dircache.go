@@ -7,18 +7,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxDirs bounds the descriptors of upper directories that stay open unused.
+// maxDirs bounds the descriptors of upper directories that stay open unused; where
+// a process may have few, a quarter of them does.
 const maxDirs = 512
 
 // dirCache keeps directory descriptors of upper directories open, the least
 // recently used are closed first. Its lock guards dirFD, dirUsers and dirElem of
 // every node.
 type dirCache struct {
-	mu   sync.Mutex
-	idle list.List // of *node, most recently used first; in use by nobody
+	limit int // never changes
+	mu    sync.Mutex
+	idle  list.List // of *node, most recently used first; in use by nobody
 }
 
-func (c *dirCache) init() { c.idle.Init() }
+func (c *dirCache) init() {
+	c.idle.Init()
+	c.limit = maxDirs
+	var files unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files) == nil {
+		c.limit = int(min(maxDirs, files.Cur/4))
+	}
+}
 
 // acquire returns an O_PATH descriptor of directory n, good until release.
 func (u *upper) acquire(n *node) (int, error) {
@@ -64,7 +73,7 @@ func (u *upper) release(n *node) {
 		return
 	}
 	n.dirElem = c.idle.PushFront(n)
-	if c.idle.Len() > maxDirs {
+	if c.idle.Len() > c.limit {
 		c.closeLocked(c.idle.Back().Value.(*node))
 	}
 }

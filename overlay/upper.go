@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"strconv"
 	"strings"
@@ -24,7 +25,7 @@ type upper struct {
 	format Format
 	umask  uint32 // of this process: what mkdir(2) and its kind leave out
 	dirs   dirCache
-	seq    atomic.Uint64 // names in work
+	seq    atomic.Uint64 // names in work; begins anywhere, for a crash may have left some there
 
 	whiteoutMu sync.Mutex
 	whiteout   string // a whiteout in work that is linked to where one is needed
@@ -51,6 +52,7 @@ var ErrOtherLower = errors.New("the upper belongs to another lower")
 func openUpper(o Options) (opened *upper, err error) {
 	u := &upper{path: o.Upper, root: -1, work: -1, workAt: -1, format: o.Format}
 	u.dirs.init()
+	u.seq.Store(rand.Uint64N(1 << 50))
 	defer func() {
 		if err != nil {
 			u.closeFDs()
@@ -90,10 +92,24 @@ func openUpper(o Options) (opened *upper, err error) {
 	if err = unix.Fchmod(u.work, 0o700); err != nil {
 		return nil, &fs.PathError{Op: "chmod", Path: o.Work + "/work", Err: err}
 	}
+	if err = u.checkWhiteouts(); err != nil {
+		return nil, err
+	}
 	if err = u.bindTo(o.LowerID); err != nil {
 		return nil, err
 	}
 	return u, nil
+}
+
+// checkWhiteouts finds out at once, not at the first deletion, that the filesystem
+// refuses whiteouts: an overlay's merged tree does.
+func (u *upper) checkWhiteouts() error {
+	tmp := u.tempName()
+	if err := unix.Mknodat(u.work, tmp, unix.S_IFCHR, 0); err != nil {
+		return fmt.Errorf("upper %s: its filesystem takes no whiteouts (device 0:0), without which nothing can be deleted; put it on another, not on a merged tree: %w", u.path, err)
+	}
+	u.removeTemp(tmp)
+	return nil
 }
 
 // checkPlaces wants upper and work directory beside each other on one filesystem.

@@ -94,6 +94,7 @@ A first look:
 			&cli.StringFlag{Name: "root", Usage: "the store is in `DIR` (STRATA_ROOT; else " + layerstore.DefaultRoot() + ")"},
 			&cli.StringFlag{Name: "run", Usage: "mount points and logs are in `DIR` (STRATA_RUN; else /run/strata or $XDG_RUNTIME_DIR/strata)"},
 			&cli.BoolFlag{Name: "debug", Usage: "log more to stderr"},
+			&cli.BoolFlag{Name: "version", Usage: "print the version of the program"},
 		},
 		Commands:                  commands(p),
 		Writer:                    p.Stdout,
@@ -109,6 +110,9 @@ A first look:
 			return nil
 		},
 		Action: func(c *cli.Context) error {
+			if c.Bool("version") {
+				return p.printVersion(false)
+			}
 			if !c.Args().Present() {
 				return cli.ShowAppHelp(c)
 			}

@@ -54,6 +54,9 @@ func (p *program) umount(c *cli.Context, arg string, o container.UnmountOptions)
 // mountedAs finds the container that a name or a directory means; nil if it can
 // only be a mount of plain directories.
 func (p *program) mountedAs(arg string) (*container.Container, error) {
+	if strings.Contains(arg, "/") && container.IsPlainMount(arg, p.run) {
+		return nil, nil // without a look at the store, which may not even be there
+	}
 	containers, err := p.openContainers()
 	if err != nil {
 		return nil, err

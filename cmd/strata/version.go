@@ -26,22 +26,26 @@ func versionCommand(p *program) *cli.Command {
 			if err := wantArgs(c, 0, 0); err != nil {
 				return err
 			}
-			v := versionJSON{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
-			if info, ok := debug.ReadBuildInfo(); ok {
-				if info.Main.Version != "" {
-					v.Version = info.Main.Version
-				}
-				for _, s := range info.Settings {
-					if s.Key == "vcs.revision" {
-						v.Revision = s.Value
-					}
-				}
-			}
-			if c.Bool("json") {
-				return p.printJSON(v)
-			}
-			_, err := fmt.Fprintf(p.Stdout, "strata %s %s %s\n", v.Version, v.Go, v.Platform)
-			return err
+			return p.printVersion(c.Bool("json"))
 		},
 	}
+}
+
+func (p *program) printVersion(asJSON bool) error {
+	v := versionJSON{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if info.Main.Version != "" {
+			v.Version = info.Main.Version
+		}
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				v.Revision = s.Value
+			}
+		}
+	}
+	if asJSON {
+		return p.printJSON(v)
+	}
+	_, err := fmt.Fprintf(p.Stdout, "strata %s %s %s\n", v.Version, v.Go, v.Platform)
+	return err
 }

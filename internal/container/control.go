@@ -274,6 +274,17 @@ func ServedAt(dir, runBase string) (Served, error) {
 	return Served{run, hashName(at), dir}, nil
 }
 
+// IsPlainMount tells whether there is a mount of plain directories at dir, dead or
+// alive.
+func IsPlainMount(dir, runBase string) bool {
+	s, err := ServedAt(dir, runBase)
+	if err != nil {
+		return false
+	}
+	record, err := s.run.read(s.key)
+	return err == nil && record != nil
+}
+
 // Sync returns when all that was written through the mount is on disk: syncfs(2)
 // and sync(1) never reach a FUSE server.
 func (s Served) Sync(ctx context.Context) error {

@@ -15,7 +15,7 @@ import (
 // arguments, calls the overlay and translates the answer.
 type connection struct {
 	// What is not implemented here is ENOSYS: ACCESS (the kernel checks
-	// permissions), TMPFILE, STATX, locks (the kernel keeps them itself).
+	// permissions), STATX, locks (the kernel keeps them itself).
 	fuse.RawFileSystem
 
 	fs   *overlay.FS

@@ -143,8 +143,7 @@
 // # What is absent
 //
 // There is no policy here: an answer is what the overlay says, errnos as errno.go
-// has them. Locks are the kernel's own, per kernel inode. O_TMPFILE is EOPNOTSUPP:
-// the overlay has no file without a name. syncfs(2) never reaches a FUSE server.
+// has them. Locks are the kernel's own, per kernel inode. syncfs(2) never reaches a FUSE server.
 // FICLONE and the collapse and insert modes of fallocate are refused by FUSE;
 // all ioctls are ENOTTY.
 // There is no writeback cache: it excludes passthrough. Set-id bits that a file is

@@ -94,6 +94,24 @@ func (c *connection) Create(cancel <-chan struct{}, in *fuse.CreateIn, name stri
 	if err != nil {
 		return c.status("create", in.NodeId, err)
 	}
+	return c.created(cancel, in, node, f, acl, out)
+}
+
+func (c *connection) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
+	mode, acl, err := c.inherit(overlay.ID(in.NodeId), in.Mode, in.Umask)
+	if err != nil {
+		return c.status("tmpfile", in.NodeId, err)
+	}
+	node, f, err := c.fs.Tmpfile(caller(&in.InHeader), overlay.ID(in.NodeId), mode)
+	if err != nil {
+		return c.status("tmpfile", in.NodeId, err)
+	}
+	return c.created(cancel, in, node, f, acl, out)
+}
+
+// created takes over a new node and its open file and answers the request that
+// made them.
+func (c *connection) created(cancel <-chan struct{}, in *fuse.CreateIn, node overlay.Node, f *overlay.File, acl inheritance, out *fuse.CreateOut) fuse.Status {
 	if st := c.applyACL(newRequest(cancel, &in.InHeader), &node, acl); !st.Ok() {
 		f.Close()
 		return st

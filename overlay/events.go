@@ -26,6 +26,7 @@ const (
 	OpMknod       Op = "mknod"
 	OpSymlink     Op = "symlink"
 	OpCreate      Op = "create"
+	OpTmpfile     Op = "tmpfile"
 	OpLink        Op = "link"
 	OpUnlink      Op = "unlink"
 	OpRmdir       Op = "rmdir"

@@ -276,6 +276,11 @@ func (f *FS) upperNode(at nameIn, i inode, st *unix.Stat_t, lower tree.Entry) (*
 func (f *FS) insertLocked(n *node, at nameIn) {
 	n.names, n.refs = []nameIn{at}, 1
 	at.dir.refs++
+	f.enterLocked(n)
+}
+
+// enterLocked gives n an ID and enters it in the tables.
+func (f *FS) enterLocked(n *node) {
 	n.id, n.gen = f.nextID, uint64(f.nextID-firstUpperID)
 	f.nextID++
 	f.nodes[n.id] = n

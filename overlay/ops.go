@@ -92,6 +92,17 @@ func (f *FS) Create(c Caller, parent ID, name string, mode uint32, flags int) (N
 	return n, file, err
 }
 
+// Tmpfile makes a regular file without a name, as if in directory dir, and opens it for
+// reading and writing; Link may give it a name.
+func (f *FS) Tmpfile(c Caller, dir ID, mode uint32) (Node, *File, error) {
+	w := f.watch()
+	n, file, err := f.tmpfile(c, dir, mode)
+	if w.on() {
+		w.tell(Event{Op: OpTmpfile, Path: f.pathOf(dir), Layer: LayerUpper}, err)
+	}
+	return n, file, err
+}
+
 // Link gives inode id one more name.
 func (f *FS) Link(ctx context.Context, id ID, parent ID, name string) (Node, error) {
 	w := f.watch()

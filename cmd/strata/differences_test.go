@@ -182,11 +182,9 @@ var readmeDifferences = map[string]func(*testing.T){
 			m.wantErrno("open", err, unix.EACCES)
 		})
 	},
-	"O_TMPFILE, FICLONE, collapse and insert of fallocate": func(t *testing.T) {
+	"FICLONE, collapse and insert of fallocate": func(t *testing.T) {
 		m := newPlainMount(t, "head -c 64K /dev/zero > f")
 		m.with(func(at func(string) string) {
-			_, err := os.OpenFile(at("."), unix.O_TMPFILE|os.O_RDWR, 0o600)
-			m.wantErrno("O_TMPFILE", err, unix.EOPNOTSUPP)
 			f, err := os.OpenFile(at("f"), os.O_RDWR, 0)
 			if err != nil {
 				t.Fatal(err)

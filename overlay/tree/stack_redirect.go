@@ -50,13 +50,13 @@ func (s *Stacked) newDescent(parent *stackDir, name string, p stackPart, redirec
 		return nil, err
 	}
 	d := &descent{s: s, bases: parent.parts, names: []string{name}, below: p.layer}
-	_, err := d.turn(0, redirect)
+	_, err := d.turn(0, p.layer, redirect)
 	return d, err
 }
 
-// turn obeys a redirect found at names[i], and returns the new index of the
-// same component.
-func (d *descent) turn(i int, redirect string) (int, error) {
+// turn obeys a redirect found at names[i] in a layer, and returns the new index
+// of the same component.
+func (d *descent) turn(i int, layer uint32, redirect string) (int, error) {
 	switch {
 	case redirect == "":
 	case redirect[0] == '/':
@@ -67,7 +67,9 @@ func (d *descent) turn(i int, redirect string) (int, error) {
 		if err := d.s.resolve(root); err != nil {
 			return 0, err
 		}
-		d.bases = root.parts
+		// That a directory on the way here is opaque says nothing about the
+		// way that is taken from here.
+		d.bases, d.below = root.parts, layer
 		to := strings.Split(redirect[1:], "/")
 		d.names = append(to, d.names[i+1:]...)
 		return len(to) - 1, nil
@@ -119,13 +121,14 @@ func (d *descent) in(base stackPart) (Entry, error) {
 			}
 			if opaque {
 				d.below = 0
+				continue // it is not continued elsewhere either
 			}
 		}
 		redirect, err := d.s.redirect(stackPart{base.layer, e.ID})
 		if err != nil {
 			return e, err
 		}
-		at, err := d.turn(i+shift, redirect)
+		at, err := d.turn(i+shift, base.layer, redirect)
 		if err != nil {
 			return e, err
 		}

@@ -85,6 +85,108 @@ func changeRandomly(t *rapid.T, at string) {
 	}
 }
 
+// TestRedirectPathsEqualKernel: redirects that lead through directories which
+// are opaque, redirected or absent in the layers between.
+func TestRedirectPathsEqualKernel(t *testing.T) {
+	needRoot(t)
+	base := []layerOp{
+		{do: "file", path: "b/f", target: "base b"}, {do: "file", path: "b/a/f", target: "base b/a"},
+		{do: "file", path: "a/c/f", target: "base a/c"}, {do: "file", path: "a/x/f", target: "base a/x"},
+	}
+	tests := []struct {
+		name   string
+		layers [][]layerOp         // above the base
+		xattrs []map[string]string // of each, "path xattr" to value
+		shows  string              // a file that must be there, or must not
+		absent bool
+	}{
+		{
+			"on from an opaque directory by an absolute redirect",
+			[][]layerOp{{{do: "dir", path: "a/c/a"}, {do: "opaque", path: "a"}}, {{do: "dir", path: "d"}}},
+			[]map[string]string{{"a/c/a redirect": "/b"}, {"d redirect": "/a/c/a"}},
+			"d/a/f", false,
+		},
+		{
+			"by two absolute redirects on one way",
+			[][]layerOp{{{do: "dir", path: "a/c/a"}, {do: "opaque", path: "a"}}, {{do: "dir", path: "d"}}},
+			[]map[string]string{{"a/c redirect": "/none", "a/c/a redirect": "/b"}, {"d redirect": "/a/c/a"}},
+			"d/a/f", false,
+		},
+		{
+			"by an absolute redirect of a directory on the way to nothing in the same layer",
+			[][]layerOp{{{do: "dir", path: "a/c"}, {do: "opaque", path: "a"}}, {{do: "dir", path: "d"}}},
+			[]map[string]string{{"a/c redirect": "/b"}, {"d redirect": "/a/c/a"}},
+			"d/f", false,
+		},
+		{
+			"to the same place again after an opaque directory",
+			[][]layerOp{{{do: "dir", path: "n/m"}, {do: "opaque", path: "n"}}, {{do: "dir", path: "n/m"}}, {{do: "dir", path: "d"}}},
+			[]map[string]string{{"n/m redirect": "/b/a"}, {"n/m redirect": "/n/m"}, {"d redirect": "/n/m"}},
+			"d/f", false,
+		},
+		{
+			"not on from an opaque directory by a relative redirect",
+			[][]layerOp{{{do: "dir", path: "a/c"}, {do: "opaque", path: "a"}}, {{do: "dir", path: "d"}}},
+			[]map[string]string{{"a/c redirect": "x"}, {"d redirect": "/a/c"}},
+			"d/f", true,
+		},
+		{
+			"not by the redirect of an opaque directory",
+			[][]layerOp{{{do: "dir", path: "a/c"}, {do: "opaque", path: "a/c"}}, {{do: "dir", path: "d"}}},
+			[]map[string]string{{"a/c redirect": "/b"}, {"d redirect": "/a/c"}},
+			"d/f", true,
+		},
+		{
+			"not by the redirect of an opaque directory on the way",
+			[][]layerOp{{{do: "dir", path: "a/c"}, {do: "opaque", path: "a"}}, {{do: "dir", path: "d"}}},
+			[]map[string]string{{"a redirect": "/b"}, {"d redirect": "/a/a"}},
+			"d/f", true,
+		},
+		{
+			"not below an opaque directory in which there is nothing",
+			[][]layerOp{{{do: "opaque", path: "a"}}, {{do: "dir", path: "d"}}},
+			[]map[string]string{nil, {"d redirect": "/a/c"}},
+			"d/f", true,
+		},
+		{
+			"to the data of a file that was moved to an opaque directory",
+			[][]layerOp{{{do: "file", path: "a/c/g", target: "______"}, {do: "opaque", path: "a"}}, {{do: "file", path: "g", target: "______"}}},
+			[]map[string]string{{"a/c/g redirect": "/b/f", "a/c/g metacopy": ""}, {"g redirect": "/a/c/g", "g metacopy": ""}},
+			"g", false,
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tmp := t.TempDir()
+			var dirs []string
+			var layers []Tree
+			for i, ops := range append([][]layerOp{base}, tt.layers...) {
+				dir := filepath.Join(tmp, fmt.Sprint(i))
+				must(t, os.Mkdir(dir, 0o700))
+				materialise(t, dir, ops)
+				if i > 0 {
+					for at, value := range tt.xattrs[i-1] {
+						p, x, _ := strings.Cut(at, " ")
+						must(t, unix.Setxattr(filepath.Join(dir, p), "trusted.overlay."+x, []byte(value), 0))
+					}
+				}
+				h := openHostDir(t, dir, HostDirOptions{})
+				defer h.Close()
+				dirs, layers = append(dirs, dir), append(layers, h)
+			}
+			at, unmount := mountOverlay(t, tmp, dirs, ",redirect_dir=follow,metacopy=on")
+			defer unmount()
+			s := Stack(layers...)
+			if d := diffLines(seenByStack(t, s, true), seenByKernel(t, at, true)); d != "" {
+				t.Errorf("differs from overlayfs:%s", d)
+			}
+			if _, err := findPath(s, tt.shows); errors.Is(err, syscall.ENOENT) != tt.absent {
+				t.Errorf("%s: %v, want it absent: %v", tt.shows, err, tt.absent)
+			}
+		})
+	}
+}
+
 func TestRedirectErrors(t *testing.T) {
 	needRoot(t)
 	tests := []struct {

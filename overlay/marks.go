@@ -12,18 +12,24 @@ import (
 	"strata/overlay/tree"
 )
 
-// readMarks finds out about an upper inode, which is size bytes long, what its
-// attributes do not say. lower is the lower's entry of the same merged name. The
-// caller holds dir.dirMu.
-func (f *FS) readMarks(n *node, i inode, dir *node, lower tree.Entry, size int64) error {
+// readMarks finds out about an upper inode what its attributes, st, do not say.
+// lower is the lower's entry of the same merged name. The caller holds dir.dirMu.
+func (f *FS) readMarks(n *node, i inode, dir *node, lower tree.Entry, st *unix.Stat_t) error {
 	switch {
 	case n.isDir():
 		return f.readDirMarks(n, i, dir, lower)
-	case dir.impure || n.typ == tree.ModeRegular: // data may be elsewhere without any mark at the directory
-		return f.readFileMarks(n, i, dir, lower, size)
+	case n.typ == tree.ModeRegular: // data may be elsewhere without any mark at the directory
+		return f.readFileMarks(n, i, dir, lower, st)
+	case mayKeepIno(dir, st):
+		return f.readFileMarks(n, i, dir, lower, st)
 	}
 	return nil
 }
+
+// mayKeepIno tells whether an inode in dir may show another number than its own.
+// Directories with such inodes are marked impure, but the kernel forgets it when it
+// links one into a directory of the upper alone.
+func mayKeepIno(dir *node, st *unix.Stat_t) bool { return dir.impure || st.Nlink > 1 }
 
 // readDirMarks finds what is merged below an upper directory.
 func (f *FS) readDirMarks(n *node, i inode, dir *node, lower tree.Entry) error {
@@ -31,16 +37,14 @@ func (f *FS) readDirMarks(n *node, i inode, dir *node, lower tree.Entry) error {
 	if err != nil {
 		return err
 	}
-	ns := f.up.format.namespace()
-	has := func(name string) bool { return slices.Contains(names, ns+name) }
-	if has(xRedirect) {
+	if f.isMarked(names, xRedirect) {
 		if lower, err = f.redirected(i, dir); err != nil {
 			return err
 		}
 	}
 	opaque := ""
-	if has(xOpaque) {
-		v, err := i.xattr(ns + xOpaque)
+	if f.isMarked(names, xOpaque) {
+		v, err := i.xattr(f.up.format.namespace() + xOpaque)
 		if err != nil {
 			return err
 		}
@@ -54,37 +58,69 @@ func (f *FS) readDirMarks(n *node, i inode, dir *node, lower tree.Entry) error {
 		}
 		n.lower, n.ino = lower.ID, a.Ino
 	}
-	n.impure = n.lower != tree.None || has(xImpure)
+	n.impure = n.lower != tree.None || f.isMarked(names, xImpure)
 	return nil
 }
 
 // readFileMarks finds the number that a copied-up inode keeps, and where its data
-// is if it was copied up without; with size -1 only the number.
-func (f *FS) readFileMarks(n *node, i inode, dir *node, lower tree.Entry, size int64) error {
+// is if it was copied up without.
+func (f *FS) readFileMarks(n *node, i inode, dir *node, lower tree.Entry, st *unix.Stat_t) error {
 	names, err := i.xattrs()
 	if err != nil || len(names) == 0 {
 		return err
 	}
-	ns := f.up.format.namespace()
-	has := func(name string) bool { return slices.Contains(names, ns+name) }
-	if has(xMetacopy) && n.typ == tree.ModeRegular {
-		if has(xRedirect) {
-			if lower, err = f.redirected(i, dir); err != nil {
-				return err
-			}
-		}
-		if size >= 0 {
-			if err := f.readMetacopy(n, i, lower, size); err != nil {
-				return err
-			}
+	if lower, err = f.copiedFrom(n, i, dir, lower, names); err != nil {
+		return err
+	}
+	if f.isMarked(names, xMetacopy) && n.typ == tree.ModeRegular {
+		if err := f.readMetacopy(n, i, lower, st.Size); err != nil {
+			return err
 		}
 	}
-	switch {
-	case !dir.impure: // nothing in it shows another number than its own, see childIno
+	if !mayKeepIno(dir, st) {
 		return nil
-	case has(xIno):
+	}
+	return f.readKeptIno(n, i, lower, names)
+}
+
+// childKeptIno is readFileMarks when only the number matters, as in a listing.
+func (f *FS) childKeptIno(n *node, i inode, dir *node, lower tree.Entry) error {
+	var st unix.Stat_t
+	if !dir.impure {
+		if err := i.stat(&st); err != nil || !mayKeepIno(dir, &st) {
+			return err
+		}
+	}
+	names, err := i.xattrs()
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	if lower, err = f.copiedFrom(n, i, dir, lower, names); err != nil {
+		return err
+	}
+	return f.readKeptIno(n, i, lower, names)
+}
+
+// isMarked tells whether a mark is among the names of an inode's xattrs.
+func (f *FS) isMarked(names []string, mark string) bool {
+	return slices.Contains(names, f.up.format.namespace()+mark)
+}
+
+// copiedFrom returns the lower's entry from which a file without data was copied up,
+// wherever that is; for others, lower.
+func (f *FS) copiedFrom(n *node, i inode, dir *node, lower tree.Entry, names []string) (tree.Entry, error) {
+	if n.typ == tree.ModeRegular && f.isMarked(names, xMetacopy) && f.isMarked(names, xRedirect) {
+		return f.redirected(i, dir)
+	}
+	return lower, nil
+}
+
+// readKeptIno finds the number that an inode keeps, which has xattrs of these names.
+func (f *FS) readKeptIno(n *node, i inode, lower tree.Entry, names []string) error {
+	switch {
+	case f.isMarked(names, xIno):
 		return f.readIno(n, i)
-	case has(xOrigin):
+	case f.isMarked(names, xOrigin):
 		n.inoByName = true // with one name less, or another, it might be found otherwise
 		if lower.ID != tree.None {
 			return f.readOrigin(n, i, lower)

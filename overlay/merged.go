@@ -107,13 +107,13 @@ func (f *FS) childIno(dir *node, c mergedChild) (uint64, error) {
 	}
 	n := newNode(0, 0, c.typ, tree.None)
 	n.ino = bornIno + c.upIno
-	switch {
-	case n.isDir():
-		return n.ino, f.readDirMarks(n, c.at, dir, c.lower)
-	case dir.impure:
-		return n.ino, f.readFileMarks(n, c.at, dir, c.lower, -1)
+	var err error
+	if n.isDir() {
+		err = f.readDirMarks(n, c.at, dir, c.lower)
+	} else {
+		err = f.childKeptIno(n, c.at, dir, c.lower)
 	}
-	return n.ino, nil
+	return n.ino, err
 }
 
 // countSubdirsLocked finds out how many directories are visible in n, from what

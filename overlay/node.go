@@ -240,7 +240,7 @@ func (f *FS) upperNode(at nameIn, i inode, st *unix.Stat_t, lower tree.Entry) (*
 		brought := f.brought.Load()
 		n := newNode(0, 0, a.Mode&tree.ModeType, tree.None)
 		n.inUpper, n.upIno, n.ino = true, st.Ino, bornIno+st.Ino
-		marksErr := f.readMarks(n, i, at.dir, lower, st.Size)
+		marksErr := f.readMarks(n, i, at.dir, lower, st)
 
 		f.tableMu.Lock()
 		if have := f.byUpper[st.Ino]; have != nil { // somebody else was faster

@@ -141,11 +141,14 @@ func (p *replay) play(q *quiet, top string, steps []step) {
 	q.Cleanup(plain.closeAll)
 	for i, s := range steps {
 		stale := slices.ContainsFunc(ours.files[:], func(f openFile) bool { return f.stale() })
+		if stale && s.kind == "copy range" {
+			continue // it might carry what only a stale descriptor shows to another file
+		}
 		got, err := s.do(ours)
 		e := errnoOf(err)
 		want, err := s.do(plain)
 		w := errnoOf(err)
-		loose := stale && (s.kind == "read" || s.kind == "seek" || s.kind == "copy range") // differences: descriptor
+		loose := stale && (s.kind == "read" || s.kind == "seek") // differences: descriptor
 		if (e != w || got != want) && !loose {
 			q.Fatalf("step %d: %s: %s %.40q, a plain directory says %s %.40q", i, s.name, nameOf(e), got, nameOf(w), want)
 		}

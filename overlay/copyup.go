@@ -282,12 +282,8 @@ func (f *FS) stage(ctx context.Context, lower tree.ID, a *tree.Attr, keep dataWa
 		return "", err
 	}
 	if !a.IsDir() { // a directory's number follows from what is merged below it
-		ns := f.up.format.namespace()
 		ino := strconv.FormatUint(a.Ino, 10)
-		if err := i.setxattr(ns+xIno, []byte(ino), 0); err != nil {
-			return "", err
-		}
-		if err := i.setxattr(ns+xOrigin, nil, 0); err != nil {
+		if err := i.setxattr(f.up.format.namespace()+xIno, []byte(ino), 0); err != nil {
 			return "", err
 		}
 	}

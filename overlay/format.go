@@ -57,9 +57,8 @@ func ParseFormat(s string) (Format, error) {
 //	                       still the lower's
 //	overlay.impure         "y": a directory may hold names of copied-up inodes
 //	overlay.origin         the kernel's own file handle of the lower inode from which
-//	                       it copied this one up; empty, as we write it, if that cannot
-//	                       be said: so the kernel, too, marks directories impure
-//	                       into which it moves or links what we copied up
+//	                       it copied this one up (read, never written: with one more
+//	                       xattr ext4 would need a block for each copied-up inode)
 //	overlay.strata.ino     decimal: the inode number that a copied-up inode keeps
 //	overlay.strata.lower   on the upper's root: the LowerID that it belongs to
 //	overlay.strata.links   on a file in the work directory: it is being linked to

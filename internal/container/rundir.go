@@ -194,8 +194,9 @@ func (r *Record) Alive() bool {
 	return err == nil && t == r.StartTime
 }
 
-// startTime returns when a process that runs was started. A zombie does not
-// run.
+// startTime returns when a process that runs was started. A zombie does not run,
+// unless it has other threads that do: until the last of them is gone its files,
+// and so its mount, are still there.
 func startTime(pid int) (uint64, error) {
 	file := fmt.Sprintf("/proc/%d/stat", pid)
 	data, err := os.ReadFile(file)
@@ -203,12 +204,12 @@ func startTime(pid int) (uint64, error) {
 		return 0, err
 	}
 	// "PID (COMM) STATE ...": only COMM can hold spaces and parentheses.
-	const state, start = 0, 19 // counted from behind COMM
+	const state, threads, start = 0, 17, 19 // counted from behind COMM
 	fields := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:])
 	if len(fields) <= start {
 		return 0, fmt.Errorf("%s: %d fields follow the name, want more than %d", file, len(fields), start)
 	}
-	if s := fields[state][0]; s == 'Z' || s == 'X' {
+	if s := fields[state][0]; (s == 'Z' || s == 'X') && len(fields[threads]) == 1 && fields[threads][0] <= '1' {
 		return 0, &os.PathError{Op: "stat", Path: file, Err: syscall.ESRCH}
 	}
 	return strconv.ParseUint(string(fields[start]), 10, 64)

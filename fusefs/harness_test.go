@@ -62,7 +62,7 @@ type counts struct {
 // leftovers is the child's answer to "unmount".
 type leftovers struct {
 	Error                        string
-	Holders                      []Holder
+	Users                        []User
 	FDs, FDsBefore               []string // after and before
 	Goroutines, GoroutinesBefore int
 }
@@ -199,12 +199,12 @@ func serveChild(arg string) error {
 		case "counts":
 			answer.Encode(c.counts())
 		case "unmount":
-			left.Error, left.Holders = "", nil
+			left.Error, left.Users = "", nil
 			if err := s.Unmount(); err != nil {
 				left.Error = err.Error()
 				var busy *BusyError
 				if errors.As(err, &busy) {
-					left.Holders = busy.Holders
+					left.Users = busy.Users
 				}
 			} else {
 				s.Wait()

@@ -115,7 +115,7 @@ func serve(dir string, fs *overlay.FS, o Options, c fuse.RawFileSystem) (*Server
 	if err != nil {
 		err = fmt.Errorf("mount %s: %w", dir, explainMount(err, s.root))
 		if errors.Is(CheckMountpoint(path), syscall.ENOTCONN) { // mounted, but the kernel and go-fuse did not agree
-			err = errors.Join(err, s.detach())
+			err = errors.Join(err, s.Detach())
 		}
 		return nil, err
 	}

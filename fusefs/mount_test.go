@@ -170,8 +170,8 @@ func TestUnmountLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := m.unmount()
-	if l.Error == "" || len(l.Holders) != 1 || l.Holders[0].PID != os.Getpid() || l.Holders[0].Path != m.path("f") {
-		t.Errorf("unmount while in use: %q, holders %v", l.Error, l.Holders)
+	if l.Error == "" || len(l.Users) != 1 || l.Users[0].PID != os.Getpid() || l.Users[0].How != "has open "+m.path("f") {
+		t.Errorf("unmount while in use: %q, users %v", l.Error, l.Users)
 	}
 	f.Close()
 	l = m.unmount()

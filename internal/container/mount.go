@@ -162,11 +162,11 @@ func serve(dir string, fs *overlay.FS, o MountOptions, log *slog.Logger, home mo
 // checkFree refuses to mount over another mount of ours: the two would have one
 // name, and whoever unmounts it would get the wrong one.
 func checkFree(dir string) error {
-	list, err := mounts()
+	mounted, _, err := fusefs.At(dir)
 	if err != nil {
 		return err
 	}
-	if m := topMount(list, dir); m != nil && m.fsType == fsType {
+	if mounted {
 		return fmt.Errorf("another mount of strata is at %s: unmount that first: %w", dir, unix.EBUSY)
 	}
 	return nil
@@ -178,10 +178,10 @@ func (m *Mount) Wait() error {
 	return m.err
 }
 
-// Unmount ends the mount; a *BusyError tells who still uses it.
+// Unmount ends the mount; a *fusefs.BusyError tells who still uses it.
 func (m *Mount) Unmount() error {
-	err := unmountDir(m.Dir, false)
-	if err != nil && !errors.Is(err, errNotHere) { // somebody else was faster
+	err := fusefs.Unmount(m.Dir, false)
+	if err != nil && !errors.Is(err, fusefs.ErrNotMounted) { // somebody else was faster
 		return err
 	}
 	return m.Wait()
@@ -197,9 +197,9 @@ func (m *Mount) Serve(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	err := m.Unmount()
-	if busy := (*BusyError)(nil); errors.As(err, &busy) {
+	if busy := (*fusefs.BusyError)(nil); errors.As(err, &busy) {
 		m.log.Warn("the mount is in use: it is detached, and ends with its last user", "dir", m.Dir, "users", busy.Users)
-		if err := unmountDir(m.Dir, true); err != nil {
+		if err := fusefs.Unmount(m.Dir, true); err != nil {
 			return err
 		}
 		return m.Wait()
@@ -223,11 +223,13 @@ func clearDead(run runDir, key string, log *slog.Logger) error {
 // detachDead takes away what is mounted at dir, if it is one of ours and nobody
 // serves it.
 func detachDead(dir string, log *slog.Logger) error {
-	if dead, err := deadMountAt(dir); err != nil || !dead {
+	// A record of who has died does not tell that: another mount may have taken
+	// the place since.
+	if mounted, served, err := fusefs.At(dir); err != nil || !mounted || served {
 		return err
 	}
 	log.Warn("clearing away a mount whose process has died", "dir", dir)
-	if err := unmountDir(dir, true); err != nil {
+	if err := fusefs.Unmount(dir, true); err != nil {
 		return fmt.Errorf("clear away the dead mount at %s: %w", dir, err)
 	}
 	return nil

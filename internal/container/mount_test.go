@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -104,47 +102,6 @@ func TestAnotherLowerIsRefused(t *testing.T) {
 	}
 }
 
-func TestKilledServer(t *testing.T) {
-	w := newWorld(t)
-	ct := w.create(t, "web")
-	dir, record := w.detach(t, ct)
-	write(t, filepath.Join(dir, "kept"), "kept")
-	if err := syscall.Kill(record.PID, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the process is gone", func() bool { return !record.Alive() })
-	if state, err := ct.State(); err != nil || state.Status != Dead {
-		t.Errorf("state %+v, %v, want dead", state, err)
-	}
-	eventually(t, "the dead mount answers ENOTCONN", func() bool {
-		_, err := os.Stat(dir)
-		return errors.Is(err, syscall.ENOTCONN)
-	})
-	again, _ := w.detach(t, ct)
-	if again != dir {
-		t.Errorf("mounted again at %s, not at %s", again, dir)
-	}
-	wantFile(t, filepath.Join(dir, "kept"), "kept")
-}
-
-func TestKilledServerWithoutARecord(t *testing.T) {
-	w := newWorld(t)
-	ct := w.create(t, "web")
-	dir, record := w.detach(t, ct)
-	if err := os.Remove(w.run.recordFile(string(ct.ID))); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Kill(record.PID, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the process is gone", func() bool { return !record.Alive() })
-	again, _ := w.detach(t, ct)
-	if again != dir {
-		t.Errorf("mounted again at %s, not at %s", again, dir)
-	}
-	wantFile(t, filepath.Join(dir, "etc/motd"), "hello\n")
-}
-
 func TestUmaskKeepsNobodyOut(t *testing.T) {
 	w := newWorld(t)
 	defer syscall.Umask(syscall.Umask(0o077))
@@ -157,162 +114,6 @@ func TestUmaskKeepsNobodyOut(t *testing.T) {
 	m := mount(t, w.create(t, "web"), DefaultMountOptions())
 	if out, err := as(65534, "cat", filepath.Join(m.Dir, "etc/motd")); err != nil || string(out) != "hello\n" {
 		t.Errorf("another user reads %q, %v", out, err)
-	}
-}
-
-func TestDeadMountCanBeUnmountedAndRemoved(t *testing.T) {
-	w := newWorld(t)
-	kill := func(name string) *Container {
-		ct := w.create(t, name)
-		_, record := w.detach(t, ct)
-		if err := syscall.Kill(record.PID, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		eventually(t, "the process is gone", func() bool { return !record.Alive() })
-		return ct
-	}
-	ct := kill("one")
-	if err := ct.Unmount(t.Context(), UnmountOptions{}); err != nil {
-		t.Error(err)
-	}
-	if state, err := ct.State(); err != nil || state.Status != Created {
-		t.Errorf("state %+v, %v, want created", state, err)
-	}
-	if _, err := kill("two").Remove(t.Context(), false); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestARecordWithAReusedPIDIsNotAlive(t *testing.T) {
-	start, err := startTime(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r := (&Record{PID: os.Getpid(), StartTime: start}); !r.Alive() {
-		t.Error("this process does not live")
-	}
-	if r := (&Record{PID: os.Getpid(), StartTime: start + 1}); r.Alive() {
-		t.Error("a process that began at another time is taken for the one of the record")
-	}
-}
-
-func TestUnmountWaitsForTheProcess(t *testing.T) {
-	w := newWorld(t)
-	ct := w.create(t, "web")
-	dir, record := w.detach(t, ct)
-	write(t, filepath.Join(dir, "f"), "f")
-	if err := ct.Unmount(t.Context(), UnmountOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	if record.Alive() {
-		t.Error("the process still lives")
-	}
-	wantFile(t, filepath.Join(ct.upperDir(), "f"), "f")
-	wantError(t, ct.Unmount(t.Context(), UnmountOptions{}), "container web is not mounted")
-}
-
-func TestUnmountAtOnceFromSeveralSides(t *testing.T) {
-	w := newWorld(t)
-	ct := w.create(t, "web")
-	for range 5 {
-		_, record := w.detach(t, ct)
-		var all sync.WaitGroup
-		for range 4 {
-			all.Go(func() {
-				err := ct.Unmount(context.Background(), UnmountOptions{})
-				switch {
-				case errors.Is(err, errNotMounted): // it has written its last, and ends
-				case err != nil:
-					t.Error(err)
-				case record.Alive():
-					t.Error("the process still lives")
-				}
-			})
-		}
-		all.Wait()
-	}
-}
-
-func TestUnmountOfABusyMountNamesTheUsers(t *testing.T) {
-	w := newWorld(t)
-	ct := w.create(t, "web")
-	dir, record := w.detach(t, ct)
-	sleep := exec.Command("sleep", "60")
-	sleep.Dir = filepath.Join(dir, "srv")
-	if err := sleep.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer sleep.Wait()
-	defer sleep.Process.Kill()
-	err := ct.Unmount(t.Context(), UnmountOptions{})
-	wantError(t, err, dir+" is in use", fmt.Sprintf("process %d (sleep): its working directory is %s/srv", sleep.Process.Pid, dir))
-	if !errors.Is(err, syscall.EBUSY) {
-		t.Errorf("%v is not EBUSY", err)
-	}
-	if _, err := ct.Remove(t.Context(), true); !errors.Is(err, syscall.EBUSY) {
-		t.Errorf("forced remove of a mount in use: %v, want EBUSY", err)
-	}
-	if err := ct.Unmount(t.Context(), UnmountOptions{Lazy: true}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(filepath.Join(dir, "etc")); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("after a lazy unmount: %v", err)
-	}
-	wantError(t, ct.Unmount(t.Context(), UnmountOptions{}), "was unmounted lazily and is still in use")
-	sleep.Process.Kill()
-	sleep.Wait()
-	eventually(t, "the server ends with its last user", func() bool { return !record.Alive() })
-}
-
-func TestRemoveOfAMountedContainer(t *testing.T) {
-	w := newWorld(t)
-	ct := w.create(t, "web")
-	dir, record := w.detach(t, ct)
-	_, err := ct.Remove(t.Context(), false)
-	wantError(t, err, "remove container web", dir, fmt.Sprint(record.PID))
-	if _, err := ct.Remove(t.Context(), true); err != nil {
-		t.Fatal(err)
-	}
-	if record.Alive() {
-		t.Error("the process still lives")
-	}
-	if _, err := w.Find("web"); err == nil {
-		t.Error("the container is still there")
-	}
-}
-
-func TestUnmountAndRemoveOfAMountInThisProcess(t *testing.T) {
-	w := newWorld(t)
-	ct := w.create(t, "web")
-	m := mount(t, ct, DefaultMountOptions())
-	write(t, filepath.Join(m.Dir, "f"), "f")
-	if err := ct.Unmount(t.Context(), UnmountOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	wantFile(t, filepath.Join(ct.upperDir(), "f"), "f")
-	mount(t, ct, DefaultMountOptions())
-	if _, err := ct.Remove(t.Context(), true); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestTerminatedServerUnmounts(t *testing.T) {
-	w := newWorld(t)
-	ct := w.create(t, "web")
-	dir := filepath.Join(w.dir, "mnt")
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	_, record := w.detach(t, ct, dir)
-	if err := syscall.Kill(record.PID, syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the process ends", func() bool { return !record.Alive() })
-	if state, err := ct.State(); err != nil || state.Status != Created {
-		t.Errorf("state %+v, %v, want created", state, err)
-	}
-	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
-		t.Errorf("the mount point holds %v, %v", entries, err)
 	}
 }
 
@@ -434,32 +235,6 @@ func TestMountPointsOfAnyName(t *testing.T) {
 		if err := ct.Unmount(t.Context(), UnmountOptions{}); err != nil {
 			t.Errorf("unmount %q: %v", dir, err)
 		}
-	}
-}
-
-func TestADeadMountsSuccessorIsLeftAlone(t *testing.T) {
-	w := newWorld(t)
-	dir := filepath.Join(w.dir, "mnt")
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	one, two := w.create(t, "one"), w.create(t, "two")
-	_, record := w.detach(t, one, dir)
-	if err := syscall.Kill(record.PID, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the process is gone", func() bool { return !record.Alive() })
-	if err := unmountDir(dir, true); err != nil { // by hand: the record stays
-		t.Fatal(err)
-	}
-	w.detach(t, two, dir)
-	if state, err := one.State(); err != nil || state.Status != Created {
-		t.Errorf("the state of the one that was killed: %+v, %v, want created", state, err)
-	}
-	w.detach(t, one)
-	wantFile(t, filepath.Join(dir, "etc/motd"), "hello\n")
-	if state, err := two.State(); err != nil || state.Status != Mounted {
-		t.Errorf("the state of the one that is mounted: %+v, %v", state, err)
 	}
 }
 

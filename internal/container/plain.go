@@ -212,7 +212,11 @@ func (p *Plain) mount(ctx context.Context, dir string, mo MountOptions, o Option
 // stackOfDirs are host directories as layers, base first.
 type stackOfDirs []tree.Tree
 
+// openDirs is how many directories of all layers together are kept open.
+const openDirs = 1024
+
 func (s *stackOfDirs) open(dirs []string, o tree.HostDirOptions) error {
+	o.OpenDirs = min(64, max(1, openDirs/len(dirs)))
 	for _, dir := range dirs {
 		info, err := os.Stat(dir)
 		if err != nil {

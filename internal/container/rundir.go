@@ -214,3 +214,22 @@ func startTime(pid int) (uint64, error) {
 	}
 	return strconv.ParseUint(string(fields[start]), 10, 64)
 }
+
+// resolveDir gives the name under which mountinfo would list dir. Its last
+// element is not looked at, because that blocks or fails on a dead mount; only
+// if it is a symbolic link is it followed.
+func resolveDir(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Dir(dir))
+	if err != nil {
+		return "", err
+	}
+	at := filepath.Join(parent, filepath.Base(dir))
+	if target, err := os.Readlink(at); err == nil && target != "" {
+		return filepath.EvalSymlinks(at)
+	}
+	return at, nil
+}

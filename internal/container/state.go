@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"strata/fusefs"
 )
 
 // Status is one of Created, Mounted and Dead.
@@ -36,11 +38,11 @@ func (ct *Container) State() (State, error) {
 	case record.Alive():
 		return State{Status: Mounted, Record: record}, nil
 	}
-	dead, err := deadMountAt(record.Mountpoint)
+	mounted, served, err := fusefs.At(record.Mountpoint)
 	if err != nil {
 		return State{}, fmt.Errorf("state of container %s: %w", ct.Name, err)
 	}
-	if dead {
+	if mounted && !served {
 		return State{Status: Dead, Record: record}, nil
 	}
 	return State{Status: Created}, nil // the mount is gone, too, as after a reboot

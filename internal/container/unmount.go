@@ -5,12 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"os/exec"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"strata/fusefs"
 )
 
 // UnmountOptions say how a mount is ended.
@@ -20,15 +19,12 @@ type UnmountOptions struct {
 	Lazy bool
 }
 
-// errNotHere is returned for a mount that this process does not see.
-var errNotHere = errors.New("is not mounted where this command runs: it was unmounted lazily and is still in use, or it was mounted in another mount namespace")
-
 // errNotMounted is returned for what is not mounted.
 var errNotMounted = errors.New("is not mounted")
 
 // Unmount ends the container's mount, whichever process serves it, and returns
 // when everything written is in the upper and the process is gone. A
-// *BusyError tells who still uses the mount. A dead mount is cleared away.
+// *fusefs.BusyError tells who still uses the mount. A dead mount is cleared away.
 func (ct *Container) Unmount(ctx context.Context, o UnmountOptions) error {
 	err := unmountRecorded(ctx, ct.all.run, string(ct.ID), o)
 	switch {
@@ -72,10 +68,8 @@ func UnmountPlain(ctx context.Context, dir string, o UnmountOptions, runBase str
 	err = unmountRecorded(ctx, run, hashName(at), o)
 	switch {
 	case errors.Is(err, errNotMounted):
-		if list, err := mounts(); err == nil {
-			if m := topMount(list, at); m != nil && m.fsType == fsType {
-				return fmt.Errorf("%s is a mount of strata, but %s knows nothing of it: was it made with another STRATA_RUN or another store? umount(8) takes it away, too", dir, run)
-			}
+		if mounted, _, err := fusefs.At(at); err == nil && mounted {
+			return fmt.Errorf("%s is a mount of strata, but %s knows nothing of it: was it made with another STRATA_RUN or another store? umount(8) takes it away, too", dir, run)
 		}
 		return fmt.Errorf("%s is no mount of strata", dir)
 	case err != nil:
@@ -115,8 +109,8 @@ func unmountRecorded(ctx context.Context, run runDir, key string, o UnmountOptio
 		}
 		return run.waitGone(ctx, key, record)
 	}
-	err = unmountDir(record.Mountpoint, o.Lazy)
-	if errors.Is(err, errNotHere) {
+	err = fusefs.Unmount(record.Mountpoint, o.Lazy)
+	if errors.Is(err, fusefs.ErrNotMounted) {
 		// Unless it is elsewhere, somebody else was faster, and it is about to end.
 		const patience = 2 * time.Second
 		short, cancel := context.WithTimeout(ctx, patience)
@@ -147,60 +141,4 @@ func waitProcess(ctx context.Context, pidfd, pid int) error {
 		}
 	}
 	return fmt.Errorf("the mount is gone, but process %d has not ended within %s", pid, patience)
-}
-
-// unmountDir takes the mount at dir away. If it is in use, that is a
-// *BusyError, unless lazy lets it go on for those who use it.
-func unmountDir(dir string, lazy bool) error {
-	err := unmountOnce(dir, lazy)
-	// Whoever has just looked at a mount may hold it for a moment.
-	for range 10 {
-		if !errors.Is(err, unix.EBUSY) {
-			return err
-		}
-		if users := mountUsers(dir); len(users) > 0 {
-			return &BusyError{Dir: dir, Users: users}
-		}
-		time.Sleep(10 * time.Millisecond)
-		err = unmountOnce(dir, lazy)
-	}
-	if errors.Is(err, unix.EBUSY) {
-		return &BusyError{Dir: dir, Users: mountUsers(dir)}
-	}
-	return err
-}
-
-func unmountOnce(dir string, lazy bool) error {
-	if os.Geteuid() != 0 {
-		return fusermount(dir, lazy)
-	}
-	flags := unix.UMOUNT_NOFOLLOW
-	if lazy {
-		flags |= unix.MNT_DETACH
-	}
-	if err := unix.Unmount(dir, flags); err != nil {
-		if err == unix.EINVAL || err == unix.ENOENT { // the default mount point goes with the mount
-			return fmt.Errorf("%s %w", dir, errNotHere)
-		}
-		return &os.PathError{Op: "umount", Path: dir, Err: err}
-	}
-	return nil
-}
-
-// fusermount unmounts on behalf of a user who may not.
-func fusermount(dir string, lazy bool) error {
-	args := []string{"-u"}
-	if lazy {
-		args = append(args, "-z")
-	}
-	out, err := exec.Command("fusermount3", append(args, "--", dir)...).CombinedOutput()
-	if err == nil {
-		return nil
-	}
-	message := strings.TrimSpace(string(out))
-	// Its exit status is the same for every failure; LANG is not obeyed.
-	if strings.Contains(message, "busy") {
-		return &os.PathError{Op: "umount", Path: dir, Err: unix.EBUSY}
-	}
-	return fmt.Errorf("fusermount3: %w: %s", err, message)
 }

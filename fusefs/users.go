@@ -1,4 +1,4 @@
-package container
+package fusefs
 
 import (
 	"bytes"
@@ -11,7 +11,7 @@ import (
 )
 
 // A BusyError says that a mount cannot be unmounted because it is in use. It
-// is EBUSY.
+// wraps EBUSY.
 type BusyError struct {
 	Dir   string
 	Users []User
@@ -53,10 +53,10 @@ func (e *BusyError) Error() string {
 
 func (e *BusyError) Unwrap() error { return syscall.EBUSY }
 
-// mountUsers looks for what keeps the mount at dir busy: working and root
+// usersOf looks for what keeps the mount at dir busy: working and root
 // directories, open files, mappings, and mounts on top of it. It only reads
 // links and lists in /proc, never the mount, which might not answer.
-func mountUsers(dir string) []User {
+func usersOf(dir string) []User {
 	var users []User
 	if list, err := mounts(); err == nil {
 		if m := topMount(list, dir); m != nil {

@@ -1,16 +1,12 @@
-package container
+package fusefs
 
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
-
-// fsType is what the kernel calls our mounts.
-const fsType = "fuse.strata"
 
 // mountEntry is one line of /proc/self/mountinfo, as far as we need it.
 type mountEntry struct {
@@ -69,38 +65,23 @@ func topMount(list []mountEntry, dir string) *mountEntry {
 	return nil
 }
 
-// deadMountAt tells whether one sees a mount of ours at dir that nobody serves
-// any more. A record of who has died does not tell that: another mount may have
-// taken the place since.
-func deadMountAt(dir string) (bool, error) {
+// At tells whether one sees a mount of strata at dir, and whether somebody serves
+// it. It does not wait for who serves a mount of another kind.
+func At(dir string) (mounted, served bool, err error) {
 	list, err := mounts()
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
-	if m := topMount(list, dir); m == nil || m.fsType != fsType {
-		return false, nil
+	if m := topMount(list, dir); m == nil || m.fsType != "fuse."+fsType {
+		return false, false, nil
 	}
 	// The kernel answers for a server that is gone, ECONNABORTED to who has
 	// asked just before.
 	err = unix.Statfs(dir, &unix.Statfs_t{})
-	return err == unix.ENOTCONN || err == unix.ECONNABORTED, nil
+	return true, err != unix.ENOTCONN && err != unix.ECONNABORTED, nil
 }
 
-// resolveDir gives the name under which mountinfo would list dir. Its last
-// element is not looked at, because that blocks or fails on a dead mount; only
-// if it is a symbolic link is it followed.
-func resolveDir(dir string) (string, error) {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return "", err
-	}
-	parent, err := filepath.EvalSymlinks(filepath.Dir(dir))
-	if err != nil {
-		return "", err
-	}
-	at := filepath.Join(parent, filepath.Base(dir))
-	if target, err := os.Readlink(at); err == nil && target != "" {
-		return filepath.EvalSymlinks(at)
-	}
-	return at, nil
+// within tells whether path is dir or below it. Both are absolute and clean.
+func within(path, dir string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }

@@ -5,7 +5,6 @@ import (
 	"sync/atomic"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
-	"github.com/hanwen/go-fuse/v2/splice"
 
 	"strata/overlay"
 )
@@ -22,7 +21,7 @@ type connection struct {
 	opts Options      // immutable
 	log  *slog.Logger // never nil
 
-	kernel *fuse.Server // set by Init, before the first request
+	kernel *device // set by attach, before the first request
 
 	passthrough atomic.Bool // whether the kernel grants it
 	mounts      mountCache
@@ -48,17 +47,16 @@ func newConnection(fs *overlay.FS, o Options) *connection {
 
 func (c *connection) String() string { return fsType }
 
-// Init is called when the kernel has said what it can do.
-func (c *connection) Init(kernel *fuse.Server) {
+// attach is called when the kernel has said what it can do.
+func (c *connection) attach(kernel *device, capabilities uint64) {
 	c.kernel = kernel
-	can := kernel.KernelSettings().Flags64()
-	c.passthrough.Store(c.wantPassthrough() && can&fuse.CAP_PASSTHROUGH != 0)
+	c.passthrough.Store(c.wantPassthrough() && capabilities&fuse.CAP_PASSTHROUGH != 0)
 	go c.notes.run(kernel)
 }
 
-// OnUnmount is called when the last request was answered. A connection that was
-// cut sends no RELEASE for what is open.
-func (c *connection) OnUnmount() {
+// detach is called when the last request was answered. A connection that was cut
+// sends no RELEASE for what is open.
+func (c *connection) detach() {
 	c.notes.close()
 	for _, h := range c.files.removeAll() {
 		if f := h.node.rebased.Swap(nil); f != nil {
@@ -69,5 +67,4 @@ func (c *connection) OnUnmount() {
 	for _, h := range c.dirs.removeAll() {
 		h.dir.Close()
 	}
-	splice.ClearSplicePool() // of the whole process; another mount makes what it needs
 }

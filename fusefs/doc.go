@@ -2,8 +2,9 @@
 //
 // # Nouns
 //
-// A Server is one mount: a FUSE connection, and the goroutines that read its
-// requests and answer them. A request names a node by its node id. A handle is
+// A Server is one mount: a FUSE connection, and the goroutines that answer its
+// requests. A device is our end of it, where requests are read one at a time
+// (device.go says why). A request names a node by its node id. A handle is
 // what the kernel has open, from OPEN, CREATE or OPENDIR to RELEASE. A backing
 // file is a file of the lower or upper that the kernel uses by itself
 // (passthrough), known to it by a backing id.
@@ -99,8 +100,6 @@
 //	                               backing file on overlayfs is refused (ELOOP)
 //	MaxWrite 128 KiB               readahead asks for no more; 1 MiB made writing
 //	                               no faster and costs memory
-//	splice from 64 KiB on          256 MiB in cached mode in 150 ms, with pread
-//	                               205 ms
 //
 // With Options.Observe there are no timeouts, no caches and no passthrough, so that
 // every operation reaches the overlay.
@@ -130,7 +129,8 @@
 //
 // # What may run at once
 //
-// All requests. Locks, in this order; the overlay takes its own behind them and
+// All requests, though one after the other is read, and answered by who has read
+// it, while none takes long. Locks, in this order; the overlay takes its own behind them and
 // never calls back:
 //
 //	node.mu          modes, backing ids; held while a handle joins or leaves

@@ -53,7 +53,7 @@ func (c *connection) opened(ctx request, n *node, in *fuse.OpenIn) error {
 		return err
 	}
 	_, err := c.fs.Setattr(ctx, n.id, s)
-	c.dropAttr(n.nid)
+	c.kernel.dropAttr(n.nid)
 	return err
 }
 
@@ -77,7 +77,7 @@ func (c *connection) addHandle(n *node, f *overlay.File, acc access, out *fuse.O
 	if acc.maps() && flags&fuse.FOPEN_PASSTHROUGH != 0 {
 		// From now on the file can change through a mapping, of which nobody
 		// hears; what the kernel knows already must not count for good.
-		c.dropAttr(n.nid)
+		c.kernel.dropAttr(n.nid)
 	}
 	out.Fh, out.OpenFlags, out.BackingID = fh, flags, backing
 	return fuse.OK
@@ -158,25 +158,26 @@ func (c *connection) closeFile(nid uint64, f *overlay.File) {
 	}
 }
 
-// spliceFrom is from which size on a READ moves the pages of a file instead of
-// copying it: below, the calls that this takes cost more than the copy.
-const spliceFrom = 64 << 10
-
 func (c *connection) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
 	h := c.files.get(in.Fh)
 	if h == nil {
 		return nil, fuse.EBADF
 	}
-	f := h.source()
-	if len(buf) >= spliceFrom {
-		return fuse.ReadResultFd(uintptr(f.Fd()), int64(in.Offset), len(buf)), fuse.OK
-	}
-	n, err := f.ReadAt(buf, int64(in.Offset))
+	n, err := h.source().ReadAt(buf, int64(in.Offset))
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, c.status("read", in.NodeId, err)
 	}
-	return fuse.ReadResultData(buf[:n]), fuse.OK
+	return inPlace(buf[:n]), fuse.OK
 }
+
+// inPlace is data that stands in the answer already. fuse.ReadResultData would be
+// copied over itself.
+type inPlace []byte
+
+func (d inPlace) Bytes([]byte) ([]byte, fuse.Status) { return d, fuse.OK }
+func (d inPlace) Readv([][]byte) (int, fuse.Status)  { return len(d), fuse.OK }
+func (d inPlace) Size() int                          { return len(d) }
+func (d inPlace) Done()                              {}
 
 func (c *connection) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
 	h := c.files.get(in.Fh)

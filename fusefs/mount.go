@@ -84,7 +84,7 @@ func (o *Options) fill() {
 type Server struct {
 	dir  string
 	root bool // mounted without fusermount3
-	conn *fuse.Server
+	dev  *device
 	done chan struct{} // closed when the last request was answered
 
 	mu sync.Mutex // one unmount at a time
@@ -98,7 +98,14 @@ func Mount(dir string, fs *overlay.FS, o Options) (*Server, error) {
 	return serve(dir, fs, o, newConnection(fs, o))
 }
 
-func serve(dir string, fs *overlay.FS, o Options, c fuse.RawFileSystem) (*Server, error) {
+// filesystem answers requests.
+type filesystem interface {
+	fuse.RawFileSystem
+	attach(kernel *device, capabilities uint64)
+	detach()
+}
+
+func serve(dir string, fs *overlay.FS, o Options, c filesystem) (*Server, error) {
 	if err := CheckMountpoint(dir); err != nil {
 		return nil, err
 	}
@@ -107,25 +114,24 @@ func serve(dir string, fs *overlay.FS, o Options, c fuse.RawFileSystem) (*Server
 		return nil, fmt.Errorf("mount %s: %w", dir, err)
 	}
 	s := &Server{dir: path, root: os.Geteuid() == 0, done: make(chan struct{})}
-	opts, err := s.mountOptions(fs, &o)
+	fd, err := s.mount(fs, &o)
 	if err != nil {
-		return nil, fmt.Errorf("mount %s: %w", dir, err)
+		return nil, fmt.Errorf("mount %s: %w", dir, explainMount(err, s.root))
 	}
-	s.conn, err = fuse.NewServer(c, path, opts)
+	s.dev = newDevice(fd, c, protocolOptions(&o), o.Logger)
+	capabilities, err := s.dev.negotiate()
 	if err != nil {
-		err = fmt.Errorf("mount %s: %w", dir, explainMount(err, s.root))
-		if errors.Is(CheckMountpoint(path), syscall.ENOTCONN) { // mounted, but the kernel and go-fuse did not agree
-			err = errors.Join(err, s.Detach())
-		}
+		err = errors.Join(fmt.Errorf("mount %s: %w", dir, err), s.Detach())
+		s.dev.close()
 		return nil, err
 	}
+	c.attach(s.dev, capabilities)
 	go func() {
-		s.conn.Serve()
+		s.dev.serve()
+		c.detach()
+		s.dev.close()
 		close(s.done)
 	}()
-	if err := s.conn.WaitMount(); err != nil {
-		return nil, errors.Join(fmt.Errorf("mount %s: %w", dir, err), s.Unmount())
-	}
 	return s, nil
 }
 
@@ -136,12 +142,9 @@ func (s *Server) Mountpoint() string { return s.dir }
 // of it is left in this process.
 func (s *Server) Wait() { <-s.done }
 
-func (s *Server) mountOptions(fs *overlay.FS, o *Options) (*fuse.MountOptions, error) {
+// protocolOptions are what is agreed on with the kernel.
+func protocolOptions(o *Options) *fuse.MountOptions {
 	m := &fuse.MountOptions{
-		FsName:        o.FSName,
-		Name:          fsType,
-		Options:       []string{"default_permissions"},
-		AllowOther:    o.AllowOther,
 		MaxBackground: maxBackground,
 		MaxWrite:      maxWrite,
 		MaxStackDepth: 1,
@@ -156,49 +159,44 @@ func (s *Server) mountOptions(fs *overlay.FS, o *Options) (*fuse.MountOptions, e
 	if o.Passthrough == PassthroughOff || o.Observe {
 		m.DisabledCapabilities |= fuse.CAP_PASSTHROUGH
 	}
+	return m
+}
+
+// mount mounts at s.dir, by the way that this user has.
+func (s *Server) mount(fs *overlay.FS, o *Options) (fd int, err error) {
+	a := attachment{source: o.FSName, options: []string{"default_permissions", fmt.Sprintf("max_read=%d", maxWrite)}}
+	if o.NoExec {
+		a.flags |= syscall.MS_NOEXEC
+	}
+	if fs.ReadOnly() {
+		a.flags |= syscall.MS_RDONLY
+	}
+	allowOther := o.AllowOther
+	if !s.root && allowOther && !userAllowOther(fuseConf) {
+		o.Logger.Warn("the mount is for its owner alone: " + fuseConf + " has no line user_allow_other")
+		allowOther = false
+	}
+	if allowOther {
+		a.options = append(a.options, "allow_other")
+	}
 	if s.root {
-		m.DirectMountStrict = true
-		m.DirectMountFlags = mountFlags(fs, o)
-		return m, nil
+		if !o.SUID {
+			a.flags |= syscall.MS_NOSUID
+		}
+		if !o.Dev {
+			a.flags |= syscall.MS_NODEV
+		}
+		return a.mount(s.dir)
 	}
 	if _, err := exec.LookPath("fusermount3"); err != nil {
-		return nil, fmt.Errorf("without root this takes fusermount3, which the package fuse3 has: %w", err)
+		return -1, fmt.Errorf("without root this takes fusermount3, which the package fuse3 has: %w", err)
 	}
 	dev, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0) // fusermount3 will do so by the user's rights
 	if err != nil {
-		return nil, fmt.Errorf("this user needs a /dev/fuse to read and write, usually it is for all (mode 0666): %w", err)
+		return -1, fmt.Errorf("this user needs a /dev/fuse to read and write, usually it is for all (mode 0666): %w", err)
 	}
 	dev.Close()
-	if fs.ReadOnly() {
-		m.Options = append(m.Options, "ro")
-	}
-	if o.NoExec {
-		m.Options = append(m.Options, "noexec")
-	}
-	if o.AllowOther && !userAllowOther(fuseConf) {
-		o.Logger.Warn("the mount is for its owner alone: " + fuseConf + " has no line user_allow_other")
-		m.AllowOther = false
-	}
-	return m, nil
-}
-
-// mountFlags are those of mount(2). Zero would mean nosuid and nodev to go-fuse;
-// MS_MGC_VAL means nothing to the kernel.
-func mountFlags(fs *overlay.FS, o *Options) uintptr {
-	flags := uintptr(syscall.MS_MGC_VAL)
-	if !o.SUID {
-		flags |= syscall.MS_NOSUID
-	}
-	if !o.Dev {
-		flags |= syscall.MS_NODEV
-	}
-	if o.NoExec {
-		flags |= syscall.MS_NOEXEC
-	}
-	if fs.ReadOnly() {
-		flags |= syscall.MS_RDONLY
-	}
-	return flags
+	return a.fusermount(s.dir)
 }
 
 const fuseConf = "/etc/fuse.conf"

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"syscall"
 )
 
@@ -42,8 +41,6 @@ func explainMount(err error, root bool) error {
 		return fmt.Errorf("is there a /dev/fuse, and the kernel's module fuse? %w", err)
 	case root && (errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES)):
 		return fmt.Errorf("may this process open /dev/fuse and mount (CAP_SYS_ADMIN)? %w", err)
-	case !root && strings.HasPrefix(err.Error(), "fusermount exited"):
-		return errors.New("fusermount3 refused; it said why on standard error")
 	}
 	return err
 }

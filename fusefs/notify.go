@@ -1,10 +1,6 @@
 package fusefs
 
-import (
-	"sync"
-
-	"github.com/hanwen/go-fuse/v2/fuse"
-)
+import "sync"
 
 // A note tells the kernel to forget something about a node.
 type note struct {
@@ -19,11 +15,6 @@ const (
 	noteData                    // these and the cached data
 	noteEntries                 // unused names, and then the inode itself
 )
-
-// dropAttr lets the kernel drop the attributes of nid before the request is
-// answered that is being served. For this the kernel takes none of the locks
-// that the waiting process may hold.
-func (c *connection) dropAttr(nid uint64) { c.kernel.InodeNotify(nid, -1, 0) }
 
 // notifier sends notes from a goroutine of its own: the kernel takes locks for
 // some of them that the process whose request we are answering may hold.
@@ -57,7 +48,7 @@ func (q *notifier) send(notes ...note) {
 	}
 }
 
-func (q *notifier) run(kernel *fuse.Server) {
+func (q *notifier) run(kernel *device) {
 	defer close(q.done)
 	for {
 		select {
@@ -70,15 +61,13 @@ func (q *notifier) run(kernel *fuse.Server) {
 		q.queue = nil
 		q.mu.Unlock()
 		for _, n := range notes {
-			// The answer does not matter: ENOENT says that the kernel does not
-			// know the node, ENOSYS that it cannot drop names.
 			switch n.what {
 			case noteAttr:
-				kernel.InodeNotify(n.nid, -1, 0)
+				kernel.dropAttr(n.nid)
 			case noteData:
-				kernel.InodeNotify(n.nid, 0, 0)
+				kernel.dropData(n.nid)
 			case noteEntries:
-				kernel.PruneNotify([]uint64{n.nid})
+				kernel.dropEntries(n.nid)
 			}
 		}
 	}

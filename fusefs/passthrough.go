@@ -36,7 +36,7 @@ func (c *connection) mayPassThrough(f *overlay.File, privileged bool) bool {
 // register gives f to the kernel as a backing file, false if it does not take
 // it.
 func (c *connection) register(f *overlay.File) (int32, bool) {
-	id, errno := c.kernel.RegisterBackingFd(&fuse.BackingMap{Fd: int32(f.Fd())})
+	id, errno := c.kernel.openBacking(f.Fd())
 	switch errno {
 	case 0:
 		return id, true
@@ -111,7 +111,7 @@ func (c *connection) leave(n *node, f *overlay.File) {
 		}
 	}
 	if n.opens == 0 && n.mode == ioPassthrough {
-		c.kernel.UnregisterBackingFd(n.backing)
+		c.kernel.closeBacking(n.backing)
 		n.mode, n.backing = ioCached, 0
 	}
 }

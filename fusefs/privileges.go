@@ -104,6 +104,6 @@ func (c *connection) written(ctx request, n *node, setID bool) fuse.Status {
 	if setID {
 		n.privileged.Store(false)
 	}
-	c.dropAttr(n.nid) // or the kernel would go on with the mode that it knows, for exec too
+	c.kernel.dropAttr(n.nid) // or the kernel would go on with the mode that it knows, for exec too
 	return fuse.OK
 }

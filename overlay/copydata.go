@@ -96,7 +96,9 @@ func (f *FS) bringData(ctx context.Context, n *node, keep dataWanted) error {
 	}
 	size := keep.bytes(a.Size)
 	if size > 0 {
-		if err := f.fillIn(ctx, n.lower, &lower, file, size); err != nil {
+		err := f.fillIn(ctx, n.lower, &lower, file, size)
+		n.xattrsChanged() // capabilities were gone for a moment
+		if err != nil {
 			return errors.Join(err, to.utimes(&a.Atime, &a.Mtime))
 		}
 	}

@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"context"
+	"os"
 	"strconv"
 	"strings"
 
@@ -61,20 +62,29 @@ func (f *FS) symlink(c Caller, parent ID, name, target string) (Node, error) {
 }
 
 func (f *FS) createFile(c Caller, parent ID, name string, mode uint32, flags int) (Node, *File, error) {
-	n, a, err := f.create(c, parent, name, makeSpec{mode: tree.ModeRegular | mode&tree.ModePerm})
+	fd := -1
+	makeOpen := func(i inode, s makeSpec) (err error) {
+		fd, err = f.up.makeOpen(i, s)
+		return err
+	}
+	n, a, err := f.createBy(makeOpen, c, parent, name, makeSpec{mode: tree.ModeRegular | mode&tree.ModePerm})
 	if err != nil {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
 		return Node{}, nil, err
 	}
-	file, err := f.openUpper(n, flags)
-	if err != nil {
-		f.unref(n, 1)
-		return Node{}, nil, err
-	}
-	return f.give(n, a), file, nil
+	f.ref(n)
+	return f.give(n, a), &File{f: f, id: n.id, node: n, file: os.NewFile(uintptr(fd), name)}, nil
 }
 
 // create makes a new inode and returns its node, held, and its attributes.
 func (f *FS) create(c Caller, parent ID, name string, s makeSpec) (*node, tree.Attr, error) {
+	return f.createBy(f.up.make, c, parent, name, s)
+}
+
+// createBy is create by a function that makes the inode in the upper.
+func (f *FS) createBy(make maker, c Caller, parent ID, name string, s makeSpec) (*node, tree.Attr, error) {
 	none := tree.Attr{}
 	if err := checkName(name); err != nil {
 		return nil, none, err
@@ -101,9 +111,9 @@ func (f *FS) create(c Caller, parent ID, name string, s makeSpec) (*node, tree.A
 	inherit(&s, c, &dirAttr)
 	i := inode{dir: p.fd, name: name}
 	if !p.whiteout && f.up.makesAtOnce(s, &dirAttr) {
-		err = f.up.make(i, s)
+		err = make(i, s)
 	} else {
-		err = f.makeAside(p, name, s)
+		err = f.makeAside(make, p, name, s)
 	}
 	if err != nil {
 		return nil, none, err
@@ -180,12 +190,15 @@ func (f *FS) freeName(dir *node, name string) (place, error) {
 	return place{}, err
 }
 
+// maker makes a new upper inode.
+type maker func(i inode, s makeSpec) error
+
 // makeAside makes an inode in the work directory and moves it to its name in one
 // step, over a whiteout if there is one.
-func (f *FS) makeAside(p place, name string, s makeSpec) error {
+func (f *FS) makeAside(make maker, p place, name string, s makeSpec) error {
 	tmp := f.up.tempName()
 	i := inode{dir: f.up.work, name: tmp}
-	err := f.up.make(i, s)
+	err := make(i, s)
 	isDir := s.mode&tree.ModeType == tree.ModeDir
 	if err == nil && isDir && p.whiteout {
 		err = f.up.markOpaque(i)

@@ -64,6 +64,13 @@ func (i inode) open(flags int) (int, error) {
 	return unix.Openat(i.dir, i.name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 }
 
+// create makes a regular file and opens it to read and write; an existing name is
+// EEXIST.
+func (i inode) create(perm uint32) (int, error) {
+	const flags = unix.O_CREAT | unix.O_EXCL | unix.O_RDWR | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	return unix.Openat(i.dir, i.name, flags, perm)
+}
+
 func (i inode) readlink() (string, error) {
 	buf := make([]byte, unix.PathMax)
 	var n int

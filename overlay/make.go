@@ -1,8 +1,6 @@
 package overlay
 
 import (
-	"os"
-
 	"golang.org/x/sys/unix"
 
 	"strata/overlay/tree"
@@ -35,7 +33,31 @@ func (u *upper) make(i inode, s makeSpec) error {
 	if err != nil {
 		return err
 	}
-	if s.uid != uint32(os.Geteuid()) || s.gid != uint32(os.Getegid()) {
+	return u.giveAway(i, s)
+}
+
+// makeOpen is make for a regular file, which it opens to read and write.
+func (u *upper) makeOpen(i inode, s makeSpec) (fd int, err error) {
+	if u.format == FormatUser {
+		if err := u.makeUser(i, s); err != nil {
+			return -1, err
+		}
+		return i.open(unix.O_RDWR)
+	}
+	fd, err = i.create(s.mode & tree.ModePerm)
+	if err != nil {
+		return -1, err
+	}
+	if err := u.giveAway(i, s); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// giveAway gives a new inode the owner and mode that the call that made it did not.
+func (u *upper) giveAway(i inode, s makeSpec) error {
+	if s.uid != u.uid || s.gid != u.gid {
 		if err := i.chown(int(s.uid), int(s.gid)); err != nil {
 			return err
 		}
@@ -43,7 +65,7 @@ func (u *upper) make(i inode, s makeSpec) error {
 	if s.mode&tree.ModeType == tree.ModeSymlink || u.keepsMode(s) {
 		return nil
 	}
-	return i.chmod(perm)
+	return i.chmod(s.mode & tree.ModePerm)
 }
 
 // keepsMode tells whether the creating call alone gives the mode: the umask
@@ -56,7 +78,7 @@ func (u *upper) keepsMode(s makeSpec) bool {
 // the name, in a directory with this group inheritance.
 func (u *upper) makesAtOnce(s makeSpec, dir *tree.Attr) bool {
 	return u.format == FormatKernel &&
-		s.uid == uint32(os.Geteuid()) && s.gid == uint32(os.Getegid()) &&
+		s.uid == u.uid && s.gid == u.gid &&
 		dir.Mode&unix.S_ISGID == 0 && u.keepsMode(s)
 }
 
@@ -67,7 +89,7 @@ func (u *upper) makeUser(i inode, s makeSpec) error {
 			return err
 		}
 	} else {
-		fd, err := i.open(unix.O_CREAT | unix.O_EXCL | unix.O_WRONLY)
+		fd, err := i.create(0o600)
 		if err != nil {
 			return err
 		}

@@ -35,6 +35,9 @@ type node struct {
 
 	inoByName bool // ino is known by the name only, not recorded; guarded by mu
 
+	noXattrs     bool   // the upper inode is known to show none; guarded by mu
+	xattrChanges uint64 // how often that may have changed; guarded by mu
+
 	names []nameIn // known names in the upper; replaced, never changed in place; guarded by mu
 	pin   int      // O_PATH descriptor when there is no name left, else -1; guarded by mu
 	dead  bool     // the last name is gone; guarded by mu

@@ -24,6 +24,8 @@ type upper struct {
 	workAt int    // the work directory itself, held for its lock; -1 if read-only
 	format Format
 	umask  uint32 // of this process: what mkdir(2) and its kind leave out
+	uid    uint32 // of this process: whose what they make is
+	gid    uint32
 	dirs   dirCache
 	seq    atomic.Uint64 // names in work; begins anywhere, for a crash may have left some there
 
@@ -50,7 +52,10 @@ func (e *BusyError) Unwrap() error { return syscall.EBUSY }
 var ErrOtherLower = errors.New("the upper belongs to another lower")
 
 func openUpper(o Options) (opened *upper, err error) {
-	u := &upper{path: o.Upper, root: -1, work: -1, workAt: -1, format: o.Format}
+	u := &upper{
+		path: o.Upper, root: -1, work: -1, workAt: -1, format: o.Format,
+		uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
+	}
 	u.dirs.init()
 	u.seq.Store(rand.Uint64N(1 << 50))
 	defer func() {

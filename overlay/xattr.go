@@ -25,7 +25,47 @@ func (f *FS) getxattr(id ID, name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.done(at)
+	if none, err := f.showsNoXattrs(n, at.inode); err != nil {
+		return nil, err
+	} else if none {
+		return nil, unix.ENODATA
+	}
 	return at.xattr(f.up.format.storedName(name))
+}
+
+// showsNoXattrs tells whether an upper inode has none, which is remembered: most
+// have none, and are asked for ACLs and capabilities all the time.
+func (f *FS) showsNoXattrs(n *node, i inode) (bool, error) {
+	n.mu.Lock()
+	none, changes := n.noXattrs, n.xattrChanges
+	n.mu.Unlock()
+	if none {
+		return true, nil
+	}
+	names, err := f.upperXattrs(i)
+	if err != nil || len(names) > 0 {
+		return false, err
+	}
+	n.mu.Lock()
+	n.noXattrs = n.xattrChanges == changes
+	n.mu.Unlock()
+	return true, nil
+}
+
+// upperXattrs lists what an upper inode shows.
+func (f *FS) upperXattrs(i inode) ([]string, error) {
+	stored, err := i.xattrs()
+	if err != nil {
+		return nil, err
+	}
+	names := stored[:0]
+	for _, s := range stored {
+		if name, ok := f.up.format.mergedName(s); ok {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
 }
 
 func (f *FS) listxattr(id ID) ([]string, error) {
@@ -43,18 +83,7 @@ func (f *FS) listxattr(id ID) ([]string, error) {
 		return nil, err
 	}
 	defer f.done(at)
-	stored, err := at.xattrs()
-	if err != nil {
-		return nil, err
-	}
-	names := stored[:0]
-	for _, s := range stored {
-		if name, ok := f.up.format.mergedName(s); ok {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names, nil
+	return f.upperXattrs(at.inode)
 }
 
 func (f *FS) setxattr(ctx context.Context, id ID, name string, value []byte, flags int) error {
@@ -92,5 +121,15 @@ func (f *FS) changeXattr(ctx context.Context, id ID, change func(inode) error) e
 		return err
 	}
 	defer f.done(at)
-	return change(at.inode)
+	err = change(at.inode)
+	n.xattrsChanged()
+	return err
+}
+
+// xattrsChanged is called when what an upper inode shows may have changed.
+func (n *node) xattrsChanged() {
+	n.mu.Lock()
+	n.noXattrs = false
+	n.xattrChanges++
+	n.mu.Unlock()
 }

@@ -59,6 +59,8 @@ func TestAddLayer(t *testing.T) {
 		{"gzip corrupted", stored(gz(someTar), flip(40)), "", "gzip stream"},
 		{"gzip with a bad checksum", stored(gz(someTar), flip(-6)), "", "the gzip stream is corrupted"},
 		{"gzip and junk", stored(gz(someTar), followed("junk and more junk")), "", "the gzip stream is followed by trailing junk"},
+		{"gzip and a little junk", stored(gz(someTar), followed("junk")), "", "the gzip stream is followed by trailing junk"},
+		{"gzip of no bytes and junk", stored(gz(blobOf(nil, nil)), followed("junk")), "", "the gzip stream is followed by trailing junk"},
 		{"gzip and zeros", stored(gz(someTar), followed(strings.Repeat("\x00", 512))), "", "the gzip stream is followed by trailing junk"},
 		{"zstd truncated", stored(zst(someTar), cut(20)), "", "the zstd stream is truncated"},
 		{"zstd corrupted", stored(zst(someTar), flip(-3)), "", "the zstd stream is corrupted"},

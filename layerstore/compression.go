@@ -1,14 +1,14 @@
 package layerstore
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"io"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"strata/internal/inflate"
 )
 
 // maxZstdWindow bounds what a zstd blob may make us remember. 128 MiB is what
@@ -66,7 +66,11 @@ func (c compression) reader(blob io.Reader) (io.ReadCloser, error) {
 }
 
 func openGzip(r io.Reader) (io.ReadCloser, error) {
-	return gzip.NewReader(bufio.NewReaderSize(r, blobBuffer))
+	z, err := inflate.NewReader(r)
+	if err != nil {
+		return nil, err
+	}
+	return io.NopCloser(z), nil
 }
 
 func openZstd(r io.Reader) (io.ReadCloser, error) {
@@ -102,7 +106,7 @@ func streamError(name string, begun bool, err error) error {
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		wrong = "is truncated"
-	case begun && (errors.Is(err, gzip.ErrHeader) || errors.Is(err, zstd.ErrMagicMismatch)):
+	case errors.Is(err, inflate.ErrJunk), begun && errors.Is(err, zstd.ErrMagicMismatch):
 		wrong = "is followed by trailing junk"
 	case errors.Is(err, zstd.ErrWindowSizeExceeded):
 		wrong = fmt.Sprintf("wants a window of more than %d MiB", maxZstdWindow>>20)

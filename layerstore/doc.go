@@ -135,13 +135,13 @@
 //	peak memory of a load     38 MB
 //
 // Known contents cost no writing, but a layer that is not known must be read to know
-// its contents: of 0.55 s, inflating takes 0.41, which one core does alone and all
-// else waits for; a known blob is not read at all. A fifth of the processor time is
-// SHA-256 of blob, tar and contents. Keeping
-// the blob costs less than the runs differ. What did not help: starting
-// write-back early with a syncfs for every 24 MB. What misleads: ext4 gives out
-// inodes that were deleted less than minutes ago only after a long search, so a
-// benchmark that removes what it unpacked measures that.
+// its contents: inflating is most of that, which one core does alone and all else
+// waits for (see package inflate); a known blob is not read at all. A fifth of the
+// processor time is SHA-256 of blob, tar and contents. Keeping the blob costs less
+// than the runs differ. What did not help: starting write-back early with a syncfs
+// for every 24 MB. What misleads: ext4 gives out inodes that were deleted less than
+// minutes ago only after a long search, so a benchmark that removes what it unpacked
+// measures that.
 //
 // # What is absent
 //

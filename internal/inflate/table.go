@@ -16,8 +16,7 @@ const (
 )
 
 const (
-	// Bits that index a table. With 10 or 12 for literals, and with 8 for
-	// distances, layers take longer.
+	// Bits that index a table.
 	litBits     = 11
 	distBits    = 9
 	codeLenBits = 7 // all that such a code can have

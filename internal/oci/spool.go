@@ -8,8 +8,9 @@ import (
 	"io"
 	"os"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"strata/internal/inflate"
 )
 
 const (
@@ -144,7 +145,11 @@ func compressionOf(magic []byte) compression {
 func decompress(kind compression, r io.Reader) (io.ReadCloser, error) {
 	switch kind {
 	case gzipped:
-		return gzip.NewReader(r)
+		z, err := inflate.NewReader(r)
+		if err != nil {
+			return nil, err
+		}
+		return io.NopCloser(z), nil
 	case zstandard:
 		d, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(maxZstdWindow))
 		if err != nil {

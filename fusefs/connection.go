@@ -14,7 +14,7 @@ import (
 // arguments, calls the overlay and translates the answer.
 type connection struct {
 	// What is not implemented here is ENOSYS: ACCESS (the kernel checks
-	// permissions), STATX, locks (the kernel keeps them itself).
+	// permissions), STATX.
 	fuse.RawFileSystem
 
 	fs   *overlay.FS
@@ -30,6 +30,7 @@ type connection struct {
 	files handleTable[fileHandle]
 	dirs  handleTable[dirHandle]
 	notes *notifier
+	locks *lockTable
 }
 
 var _ fuse.RawFileSystem = (*connection)(nil)
@@ -42,6 +43,7 @@ func newConnection(fs *overlay.FS, o Options) *connection {
 		log:           o.Logger,
 		nodes:         newNodeTable(),
 		notes:         newNotifier(),
+		locks:         newLockTable(),
 	}
 }
 

@@ -67,7 +67,9 @@ func (c *connection) addHandle(n *node, f *overlay.File, acc access, out *fuse.O
 		c.nodes.unpin(n, acc)
 		return fuse.Status(syscall.ESTALE)
 	}
-	fh, ok := c.files.add(&fileHandle{node: n, file: f, lower: f.OnLower(), acc: acc})
+	h := &fileHandle{node: n, file: f, lower: f.OnLower(), acc: acc}
+	h.locks.announced = flags&fuse.FOPEN_NOFLUSH == 0
+	fh, ok := c.files.add(h)
 	if !ok {
 		c.leave(n, f)
 		c.closeFile(n.nid, f)
@@ -144,6 +146,7 @@ func (c *connection) Release(cancel <-chan struct{}, in *fuse.ReleaseIn) {
 		return
 	}
 	n := h.node
+	c.locks.released(n.id, &h.locks)
 	c.leave(n, h.file)
 	c.closeFile(n.nid, h.file)
 	if c.nodes.unpin(n, h.acc) {
@@ -237,10 +240,6 @@ func (c *connection) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRang
 	}
 	return uint32(n), fuse.OK
 }
-
-// Flush is refused once and never comes again: close(2) has nothing to do here
-// that RELEASE does not do.
-func (c *connection) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }
 
 // fsyncData is set in FsyncIn.FsyncFlags for fdatasync(2).
 const fsyncData = 1

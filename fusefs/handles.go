@@ -24,6 +24,7 @@ type fileHandle struct {
 	file  *overlay.File
 	lower bool // file.OnLower()
 	acc   access
+	locks lockHolder
 }
 
 // source returns the file that shows the data as it is now. A handle on the

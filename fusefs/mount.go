@@ -149,6 +149,7 @@ func protocolOptions(o *Options) *fuse.MountOptions {
 		MaxWrite:      maxWrite,
 		MaxStackDepth: 1,
 		EnableAcl:     true,
+		EnableLocks:   true,
 		Logger:        slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
 
 		EnableSymlinkCaching:     !o.Observe,

@@ -75,8 +75,8 @@ func (c *connection) join(n *node, f *overlay.File, acc access) (openFlags uint3
 	if f.OnLower() {
 		n.lowers++
 	}
-	if !acc.writes() {
-		openFlags |= fuse.FOPEN_NOFLUSH // nothing to write back when it is closed
+	if !c.wantsFlush(n, acc) {
+		openFlags |= fuse.FOPEN_NOFLUSH // nor is there anything to write back
 	}
 	if n.mode == ioPassthrough {
 		return openFlags | fuse.FOPEN_PASSTHROUGH, n.backing, true

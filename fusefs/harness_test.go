@@ -39,6 +39,10 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if os.Getenv(lockerEnv) != "" {
+		serveLocker()
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 
@@ -53,9 +57,10 @@ type mountSpec struct {
 
 // counts is the child's answer to "counts".
 type counts struct {
-	Lookups, Getattrs, Opens, Reads, Writes, Readdirs, Creates int64
+	Lookups, Getattrs, Opens, Reads, Writes, Readdirs, Creates, Flushes int64
 
 	Nodes, Splits, Files, Dirs int  // state that is left
+	Locks, LockWaiters         int  // record locks and flocks
 	Passthrough                bool // whether the kernel grants it
 }
 
@@ -70,7 +75,7 @@ type leftovers struct {
 // counting counts the requests that reach us.
 type counting struct {
 	*connection
-	lookups, getattrs, opens, reads, writes, readdirs, creates atomic.Int64
+	lookups, getattrs, opens, reads, writes, readdirs, creates, flushes atomic.Int64
 }
 
 func (c *counting) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
@@ -103,6 +108,11 @@ func (c *counting) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) 
 	return c.connection.Write(cancel, in, data)
 }
 
+func (c *counting) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
+	c.flushes.Add(1)
+	return c.connection.Flush(cancel, in)
+}
+
 func (c *counting) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	c.readdirs.Add(1)
 	return c.connection.ReadDirPlus(cancel, in, out)
@@ -112,11 +122,18 @@ func (c *counting) counts() counts {
 	n := counts{
 		Lookups: c.lookups.Load(), Getattrs: c.getattrs.Load(), Opens: c.opens.Load(), Reads: c.reads.Load(),
 		Writes: c.writes.Load(), Readdirs: c.readdirs.Load(), Creates: c.creates.Load(),
+		Flushes:     c.flushes.Load(),
 		Passthrough: c.connection.passthrough.Load(),
 	}
 	c.nodes.mu.RLock()
 	n.Nodes, n.Splits = len(c.nodes.nodes), len(c.nodes.splits)
 	c.nodes.mu.RUnlock()
+	c.locks.mu.RLock()
+	for _, f := range c.locks.files {
+		n.Locks += len(f.records) + len(f.flocks)
+		n.LockWaiters += len(f.waiters)
+	}
+	c.locks.mu.RUnlock()
 	c.files.mu.RLock()
 	n.Files = len(c.files.slots) - len(c.files.free)
 	c.files.mu.RUnlock()

@@ -52,6 +52,8 @@ func (c *connection) String() string { return fsType }
 // attach is called when the kernel has said what it can do.
 func (c *connection) attach(kernel *device, capabilities uint64) {
 	c.kernel = kernel
+	kernel.released = c.dropLocks
+	c.locks.gone = kernel.gone
 	c.passthrough.Store(c.wantPassthrough() && capabilities&fuse.CAP_PASSTHROUGH != 0)
 	go c.notes.run(kernel)
 }

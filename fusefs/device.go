@@ -40,6 +40,10 @@ type device struct {
 	// one. Who changes it from odd to even is the next reader.
 	turn atomic.Uint64
 
+	// released, if there is one, is told of each RELEASE before the next request is
+	// read. It must not wait. Set before serve.
+	released func(fh uint64)
+
 	readers  sync.WaitGroup // and those that were
 	watching atomic.Bool
 	roused   chan struct{} // holds one token for a watchman that has ceased to watch
@@ -109,6 +113,9 @@ func (d *device) lead() {
 			}
 			close(d.gone)
 			return
+		}
+		if opcode(b.in) == opRelease && d.released != nil {
+			d.released((*fuse.ReleaseIn)(unsafe.Pointer(&b.in[0])).Fh)
 		}
 		if mayWait(opcode(b.in)) {
 			d.readers.Add(1)
@@ -215,6 +222,7 @@ func (d *device) failure(b *buffers, st fuse.Status) int {
 
 // Opcodes, from linux/fuse.h; go-fuse keeps its own to itself.
 const (
+	opRelease       = 18
 	opFsync         = 20
 	opInit          = 26
 	opFsyncdir      = 30

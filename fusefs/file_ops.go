@@ -146,7 +146,6 @@ func (c *connection) Release(cancel <-chan struct{}, in *fuse.ReleaseIn) {
 		return
 	}
 	n := h.node
-	c.locks.released(n.id, &h.locks)
 	c.leave(n, h.file)
 	c.closeFile(n.nid, h.file)
 	if c.nodes.unpin(n, h.acc) {

@@ -16,7 +16,8 @@ import (
 // Two sorts of locks do not see each other, as on any local filesystem: record
 // locks, which are POSIX and OFD locks, and those of flock(2).
 type lockTable struct {
-	used atomic.Bool // somebody has locked something; else there is nothing to look at
+	used atomic.Bool     // somebody has locked something; else there is nothing to look at
+	gone <-chan struct{} // closed when there is no mount any more; set before the first request
 
 	mu sync.RWMutex
 	// files has those that have locks, or had some since the kernel knows them.

@@ -55,6 +55,14 @@ func lockRequestOf(in *fuse.LkIn, h *fileHandle, wait bool) (lockRequest, bool) 
 	return r, r.start <= r.end && r.end <= lockEnd && in.Lk.Typ <= syscall.F_UNLCK
 }
 
+// dropLocks takes away the locks that were asked for through a handle of which
+// RELEASE comes. Whatever request is read after that finds them gone.
+func (c *connection) dropLocks(fh uint64) {
+	if h := c.files.get(fh); h != nil {
+		c.locks.released(h.node.id, &h.locks)
+	}
+}
+
 // Flush is asked before close(2) returns, for each descriptor. The kernel does
 // not ask it for handles that were opened with FOPEN_NOFLUSH.
 func (c *connection) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {

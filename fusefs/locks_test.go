@@ -49,20 +49,30 @@ func (m *mounted) untilWaiting(n int) {
 // upper, whichever was first and by whatever name.
 func TestLocksAcrossCopyUp(t *testing.T) {
 	for mode, o := range lockModes {
+		m := newMount(t, o, func(lower string) {
+			for _, sort := range lockSorts {
+				for _, name := range []string{"same name ", "other name "} {
+					write(t, lower+"/"+name+string(sort), "lower")
+					if err := os.Link(lower+"/"+name+string(sort), lower+"/linked "+name+string(sort)); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		})
+		reader, writer := newLocker(t), newLocker(t)
 		for _, sort := range lockSorts {
-			for _, name := range []string{"f", "other name"} {
+			for _, name := range []string{"same name ", "other name "} {
 				t.Run(fmt.Sprint(mode, "/", sort, "/", name), func(t *testing.T) {
-					m := newMount(t, o, func(lower string) {
-						write(t, lower+"/f", "lower")
-						if err := os.Link(lower+"/f", lower+"/other name"); err != nil {
-							t.Fatal(err)
-						}
-					})
-					reader, writer := newLocker(t), newLocker(t)
-					reader.open(0, m.path("f"), os.O_RDONLY)
+					path := m.path(name + string(sort))
+					other := path
+					if name == "other name " {
+						other = m.path("linked " + name + string(sort))
+					}
+					splits := m.counts().Splits
+					reader.open(0, path, os.O_RDONLY)
 					reader.lock(0, sort, lockRead, 0)
-					writer.open(0, m.path(name), os.O_RDWR)
-					if want := mode == "passthrough" && m.counts().Passthrough; (m.counts().Splits > 0) != want {
+					writer.open(0, other, os.O_RDWR)
+					if want := mode == "passthrough" && m.counts().Passthrough; (m.counts().Splits > splits) != want {
 						t.Fatalf("the file is two inodes: %v, want %v", !want, want)
 					}
 					writer.lock(0, sort, lockRead, 0)
@@ -86,7 +96,7 @@ func TestLocksAcrossCopyUp(t *testing.T) {
 					if a := reader.result(); a.Errno != 0 {
 						t.Error(a.Errno)
 					}
-					writer.open(0, m.path(name), os.O_RDWR)
+					writer.open(0, other, os.O_RDWR)
 					writer.lock(0, sort, lockWrite, unix.EAGAIN)
 					reader.close(0)
 					writer.lock(0, sort, lockWrite, 0)
@@ -189,6 +199,16 @@ func TestLocksAnswerAsOnAPlainDirectory(t *testing.T) {
 // A process's POSIX locks go with the first descriptor of the file that it
 // closes; OFD locks and flock stay until the last one of theirs is.
 func TestLocksAndClose(t *testing.T) {
+	m := newMount(t, Options{}, func(lower string) {
+		write(t, lower+"/f", "lower")
+		write(t, lower+"/h", "lower")
+		if err := os.Link(lower+"/f", lower+"/g"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	plain := tempDir(t)
+	shell(t, plain, "echo > f; ln f g; echo > h")
+	holder, other := newLocker(t), newLocker(t)
 	for _, c := range []struct {
 		name  string
 		calls []lockerCall // by the holder of the lock on descriptor 0, opened O_RDWR
@@ -202,18 +222,8 @@ func TestLocksAndClose(t *testing.T) {
 		{"another file", []lockerCall{{Call: "open", FD: 1, Path: "h", Flags: os.O_RDWR}, {Call: "close", FD: 1}}, map[lockSort]bool{sortPOSIX: true, sortOFD: true, sortFlock: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m := newMount(t, Options{}, func(lower string) {
-				write(t, lower+"/f", "lower")
-				write(t, lower+"/h", "lower")
-				if err := os.Link(lower+"/f", lower+"/g"); err != nil {
-					t.Fatal(err)
-				}
-			})
-			plain := tempDir(t)
-			shell(t, plain, "echo > f; ln f g; echo > h")
 			for _, sort := range lockSorts {
 				for _, dir := range []string{plain, m.dir} {
-					holder, other := newLocker(t), newLocker(t)
 					holder.open(0, filepath.Join(dir, "f"), os.O_RDWR)
 					other.open(0, filepath.Join(dir, "f"), os.O_RDWR)
 					holder.lock(0, sort, lockWrite, 0)
@@ -226,9 +236,11 @@ func TestLocksAndClose(t *testing.T) {
 						want = unix.EAGAIN
 					}
 					other.lock(0, sort, lockWrite, want)
-					holder.kill()
+					for fd := range 2 {
+						holder.do(lockerCall{Call: "close", FD: fd})
+					}
 					other.lock(0, sort, lockWrite, 0)
-					other.kill()
+					other.close(0)
 				}
 			}
 			m.wantNoLocks()
@@ -330,8 +342,8 @@ func TestUnmountWhileALockIsWaitedFor(t *testing.T) {
 	waiter.open(0, m.path("f"), os.O_RDWR)
 	waiter.blocks(0, sortPOSIX, lockWrite)
 	m.untilWaiting(1)
-	if left := m.unmount(); !strings.Contains(left.Error, "busy") {
-		t.Errorf("unmounting while it is used: %q", left.Error)
+	if left := m.unmount(); !strings.Contains(left.Error, "in use") {
+		t.Errorf("unmounting while two use it: %q", left.Error)
 	}
 	m.untilWaiting(1)
 	unix.Unmount(m.dir, unix.MNT_FORCE) // EBUSY, but all requests are ended
@@ -358,7 +370,7 @@ func TestLockIsFreeAfterClose(t *testing.T) {
 	a, b := newLocker(t), newLocker(t)
 	for _, sort := range lockSorts {
 		flags := os.O_RDWR
-		for i := range 1000 {
+		for i := range 300 {
 			if sort == sortFlock {
 				flags = i & 1 // O_RDONLY, O_WRONLY
 			}
@@ -370,6 +382,20 @@ func TestLockIsFreeAfterClose(t *testing.T) {
 		}
 	}
 	m.wantNoLocks()
+
+	// The kernel sends only so many RELEASEs at once.
+	for range 5 {
+		holder := newLocker(t)
+		for fd := range 200 {
+			holder.open(fd, m.path("POSIX"), os.O_RDONLY)
+		}
+		holder.open(200, m.path("flock"), os.O_RDONLY)
+		holder.lock(200, sortFlock, lockWrite, 0)
+		a.open(0, m.path("flock"), os.O_RDONLY)
+		holder.kill()
+		a.lock(0, sortFlock, lockWrite, 0)
+		a.close(0)
+	}
 	m.run(0, `i=0; while [ $i -lt 300 ]; do flock -n flock true; i=$((i+1)); done`)
 }
 
@@ -460,4 +486,63 @@ func TestFlushIsForThoseWhoLock(t *testing.T) {
 		}
 		m.run(0, "flock f true")
 	}
+}
+
+// What a process notices of it that locks are served here; doc.go lists it.
+func TestLocksThatDifferFromAPlainDirectory(t *testing.T) {
+	m := newMount(t, Options{}, func(lower string) {
+		for _, name := range []string{"f", "g", "h"} {
+			write(t, lower+"/"+name, "lower")
+		}
+	})
+	holder, other := newLocker(t), newLocker(t)
+
+	t.Run("close that is not announced", func(t *testing.T) {
+		holder.open(0, m.path("f"), os.O_RDONLY)
+		holder.lock(0, sortPOSIX, lockRead, 0)
+		holder.want(lockerCall{Call: "dup", To: 1}, 0)
+		holder.close(0)
+		other.open(0, m.path("f"), os.O_RDWR)
+		other.lock(0, sortPOSIX, lockWrite, unix.EAGAIN) // it is free elsewhere
+		holder.close(1)
+		other.lock(0, sortPOSIX, lockWrite, 0)
+		other.close(0)
+	})
+	t.Run("process of an OFD lock", func(t *testing.T) {
+		holder.open(0, m.path("g"), os.O_RDWR)
+		other.open(0, m.path("g"), os.O_RDWR)
+		for _, sort := range []lockSort{sortOFD, sortPOSIX} {
+			holder.lock(0, sort, lockWrite, 0)
+			for asked, want := range map[lockSort]int{sortOFD: -1, sortPOSIX: holder.cmd.Process.Pid} {
+				a := other.do(lockerCall{Call: "test", Sort: asked, Kind: lockRead})
+				if a.Found == nil || int(a.Found.Pid) != want {
+					t.Errorf("asked as for %s locks, a lock is %+v, want pid %d", asked, a.Found, want)
+				}
+			}
+			holder.lock(0, sort, lockUnlock, 0)
+		}
+		holder.close(0)
+		other.close(0)
+	})
+	t.Run("proc locks", func(t *testing.T) {
+		holder.open(0, m.path("h"), os.O_RDWR)
+		holder.lock(0, sortPOSIX, lockWrite, 0)
+		holder.lock(0, sortFlock, lockWrite, 0)
+		listed, err := os.ReadFile("/proc/locks")
+		if err != nil || strings.Contains(string(listed), fmt.Sprintf(" %d ", holder.cmd.Process.Pid)) {
+			t.Errorf("listed: %v\n%s", err, listed)
+		}
+		holder.close(0)
+	})
+	t.Run("lease", func(t *testing.T) {
+		f := openFile(t, m.path("h"), os.O_RDONLY)
+		if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_RDLCK); err != nil {
+			t.Fatal(err)
+		}
+		if fd, err := unix.Open(m.path("h"), unix.O_RDWR|unix.O_NONBLOCK, 0); err != unix.EAGAIN {
+			t.Errorf("opening what is leased: %v", err)
+			unix.Close(fd)
+		}
+	})
+	m.wantNoLocks()
 }

@@ -96,6 +96,8 @@ func (t *lockTable) await(cancel <-chan struct{}, w *lockWaiter) lockResult {
 		unsettled = lockRefused
 	case <-cancel:
 		unsettled = lockCancelled
+	case <-t.gone:
+		unsettled = lockCancelled
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -64,13 +64,70 @@
 //	read(2) on the old descriptor      old data (overlayfs: new)
 //	an old mapping                     old data (overlayfs: old)
 //	fstat, fchmod, futimens, xattrs    one inode, through either
-//	POSIX locks, flock                 two inodes: they do not exclude each other
-//	inotify                            stays with the old inode
+//	POSIX and OFD locks, flock         one file: they exclude each other, see below
+//	inotify, leases                    stay with the old inode
 //	opening /proc/self/fd/N of it      ESTALE
 //	a program running from it          may be written to (else ETXTBSY)
 //
 // In cached mode, and with Options.Coherent always for lowers, there is one inode:
 // whoever has the lower open reads from the upper after the copy-up.
+//
+// # Locks
+//
+// The kernel would keep locks itself, a set for each of its inodes. So that they
+// hold across a copy-up it sends them here, and the lockTable keeps them by
+// overlay.ID: whatever node id, alias or name a request comes by, it is one file.
+// Record locks (POSIX and OFD) and flock do not see each other. What answers and
+// in which order is the kernel's own way with a local file, and tests compare.
+//
+//	SETLK    refused if another lock is in the way
+//	SETLKW   waits without limit. Whoever takes a lock away settles who waited for
+//	         it, longest first, so nobody polls and nobody wakes in vain. Any
+//	         signal ends it: the kernel makes the system call again if need be
+//	FLUSH    a descriptor is closed, the process waits: its POSIX locks of the file
+//	         are gone
+//	RELEASE  the open file description is closed: what was asked for through it is
+//	         gone, OFD locks and flock above all. The kernel does not wait for it.
+//
+// A FLUSH is a round trip for each close(2), so handles are opened with
+// FOPEN_NOFLUSH that will hardly need it: those opened O_RDONLY or O_WRONLY on a
+// file that nobody has locked since the kernel knows it. POSIX locks that are taken
+// through such a handle go with its RELEASE.
+//
+// RELEASE may be overtaken by the request of a process that ran after close(2) had
+// returned, and that must not find the lock still taken (flock -n in a loop). Here
+// that is seen to when RELEASE is read, before anything else is. In the kernel it
+// happens when more requests are in the background than it sends at a time (a
+// process with 300 open files exits: 1 in 3 tries at the lock that it had came
+// before the RELEASE), or when readahead of the file is under way. So
+// what would be refused waits up to 100 ms as long as the lock in its way may have
+// been closed: see doubtTime.
+//
+// What is different from a local filesystem:
+//
+//	a POSIX lock taken through a      goes when the last descriptor of that open file
+//	  NOFLUSH handle                  description is closed, not the first of the file
+//	a NOFLUSH handle closed by a      takes none of its POSIX locks away that it got
+//	  process                         through other handles
+//	trying for a lock that such a     is refused after 100 ms, not at once
+//	  handle has
+//	F_GETLK finds an OFD lock         says which process took it, not -1
+//	F_OFD_GETLK finds a POSIX lock    says -1, not which process has it
+//	deadlocks (EDEADLK)               of OFD locks, too, when one thread waits and holds;
+//	                                  not of POSIX locks when all of a process went
+//	                                  through one handle and another thread waits than
+//	                                  locked
+//	/proc/locks, lslocks              list none of them
+//
+// Directories cannot be locked through FUSE: flock on them stays the kernel's, and
+// they are never two inodes. So do leases.
+//
+// What it costs, before and after in the same run on a busy machine, the fastest
+// twentieth of 3000 each: to open, read and close a lower's file the same (30
+// microseconds); to create, write and close a file O_WRONLY the same, O_RDWR about
+// a tenth more, which is lost in the noise; to open, read and close a file that
+// has been locked 1.3 times as much. A lock and its unlocking are two requests: 20 times
+// what the kernel takes by itself, 18 microseconds beside 0.9.
 //
 // # What the kernel is told
 //
@@ -83,8 +140,9 @@
 //	                               has no LOOKUP for each
 //	CACHE_DIR, KEEP_CACHE          a second listing asks nothing
 //	CACHE_SYMLINKS                 neither does a second readlink
-//	FLUSH is ENOSYS                close(2) has nothing to do; not asked again
-//	FOPEN_NOFLUSH for readers      nor has the kernel anything to write back
+//	POSIX_LOCKS, FLOCK_LOCKS       locks are kept here, see Locks
+//	FOPEN_NOFLUSH where nobody     close(2) asks nothing, and the kernel has nothing
+//	  is likely to lock            to write back
 //	EXPLICIT_INVAL_DATA            or a changed mtime, by our own writes, would
 //	                               drop the page cache
 //	ATOMIC_O_TRUNC                 O_TRUNC comes with OPEN: no data is copied up
@@ -136,14 +194,14 @@
 //	node.mu          modes, backing ids; held while a handle joins or leaves
 //	  nodeTable.mu   which nodes and aliases there are, and their counts
 //	dirHandle.mu     one reader of a directory handle at a time
-//	handleTable.mu, notifier.mu: nothing else is taken under them
+//	handleTable.mu, notifier.mu, lockTable.mu: nothing else is taken under them
 //
 // The goroutines of a Server end with it: Wait returns when they have.
 //
 // # What is absent
 //
 // There is no policy here: an answer is what the overlay says, errnos as errno.go
-// has them. Locks are the kernel's own, per kernel inode. syncfs(2) never reaches a FUSE server.
+// has them. syncfs(2) never reaches a FUSE server.
 // FICLONE and the collapse and insert modes of fallocate are refused by FUSE;
 // all ioctls are ENOTTY.
 // There is no writeback cache: it excludes passthrough. Set-id bits that a file is

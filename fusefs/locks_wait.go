@@ -9,11 +9,12 @@ import (
 // doubtTime is for how long after a close(2) a lock that is in the way may have
 // ended with it, though we have not heard so.
 //
-// The kernel sends RELEASE before close(2) returns, but waits for no answer. What
-// a process does next may overtake it: in the kernel, when many requests are in
-// the background, and here, where several goroutines read requests. A lock that
-// is tried for right after its holder has exited must not be found taken. So a
-// request that would be refused waits if all that is in its way is in doubt.
+// The kernel queues RELEASE before close(2) returns, but waits for no answer, and
+// what a process does next may overtake it: when more requests are in the
+// background than the kernel sends at a time, as when a process with many open
+// files exits, or when readahead of the file is under way. A lock that is tried
+// for right after its holder has exited must not be found taken. So a request
+// that would be refused waits if all that is in its way is in doubt.
 const doubtTime = 100 * time.Millisecond
 
 // doubt returns for how much longer h may be closed without our knowing.

@@ -175,6 +175,57 @@ var readmeDifferences = map[string]func(*testing.T){
 			})
 		}
 	},
+	"POSIX lock taken through a file opened only to read, or only to write": func(t *testing.T) {
+		m := newPlainMount(t, "echo x > f")
+		m.with(func(at func(string) string) {
+			fcntl := func(f *os.File, cmd int, kind int16) error {
+				return unix.FcntlFlock(f.Fd(), cmd, &unix.Flock_t{Type: kind})
+			}
+			for _, want := range []error{unix.EAGAIN, nil} { // before it was ever locked, and later
+				f, err := os.Open(at("f"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := fcntl(f, unix.F_SETLK, unix.F_RDLCK); err != nil {
+					t.Fatal(err)
+				}
+				second, err := unix.Dup(int(f.Fd()))
+				if err != nil {
+					t.Fatal(err)
+				}
+				unix.Close(second)
+				other, err := os.OpenFile(at("f"), os.O_RDWR, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := fcntl(other, unix.F_OFD_SETLK, unix.F_WRLCK); err != want {
+					t.Errorf("with the second descriptor closed, another lock: %v, want %v", err, want)
+				}
+				f.Close()
+				if err := fcntl(other, unix.F_OFD_SETLK, unix.F_WRLCK); err != nil {
+					t.Errorf("with both closed, another lock: %v", err)
+				}
+				other.Close()
+			}
+		})
+	},
+	"locks in /proc/locks and `lslocks`": func(t *testing.T) {
+		m := newPlainMount(t, "echo x > f")
+		m.with(func(at func(string) string) {
+			f, err := os.Open(at("f"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+				t.Fatal(err)
+			}
+			listed, err := os.ReadFile("/proc/locks")
+			if ino := fmt.Sprintf(":%d 0 EOF", m.stat(at("f")).Ino); err != nil || strings.Contains(string(listed), ino) {
+				t.Errorf("a lock is listed (%v):\n%s", err, listed)
+			}
+		})
+	},
 	"device nodes": func(t *testing.T) {
 		m := newPlainMount(t, "mknod null c 1 3")
 		m.with(func(at func(string) string) {

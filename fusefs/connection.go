@@ -27,6 +27,7 @@ type connection struct {
 	mounts      mountCache
 
 	nodes *nodeTable
+	stale staleOpens
 	files handleTable[fileHandle]
 	dirs  handleTable[dirHandle]
 	notes *notifier

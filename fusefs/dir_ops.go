@@ -14,6 +14,7 @@ import (
 func caller(h *fuse.InHeader) overlay.Caller { return overlay.Caller{UID: h.Uid, GID: h.Gid} }
 
 func (c *connection) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	c.stale.take(h.Pid, 0) // an OPEN that was ESTALE came by this name
 	node, err := c.fs.Lookup(overlay.ID(h.NodeId), name)
 	if err != nil {
 		if !c.opts.Observe && errors.Is(err, syscall.ENOENT) {

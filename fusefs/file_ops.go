@@ -21,13 +21,30 @@ const overlayFlags = syscall.O_ACCMODE | syscall.O_TRUNC
 // while somebody reads the lower through passthrough), then the inode gets
 // another node id: ESTALE makes the kernel look the name up again, and find it.
 func (c *connection) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	again := c.stale.take(in.Pid, in.NodeId)
+	st := c.open(cancel, in, again, out)
+	// Without any flag it is the kernel's own, for lsattr(1), and not tried again.
+	if st == fuse.Status(syscall.ESTALE) && !again && in.Flags != 0 {
+		c.stale.put(in.Pid, in.NodeId)
+	}
+	return st
+}
+
+// open answers an OPEN; again says that the process came by a descriptor, so
+// that there is nothing but this node to open.
+func (c *connection) open(cancel <-chan struct{}, in *fuse.OpenIn, again bool, out *fuse.OpenOut) fuse.Status {
 	acc := accessOf(in.Flags)
-	n := c.nodes.pin(in.NodeId, acc)
+	pin := c.nodes.pin
+	if again {
+		pin = c.nodes.pinAny
+	}
+	n := pin(in.NodeId, acc)
 	if n == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
 	f, err := c.fs.Open(newRequest(cancel, &in.InHeader), n.id, int(in.Flags&overlayFlags))
-	if err == nil && (acc.writes() || in.Flags&syscall.O_TRUNC != 0) {
+	writes := acc.writes() || in.Flags&syscall.O_TRUNC != 0
+	if err == nil && writes {
 		err = c.opened(newRequest(cancel, &in.InHeader), n, in)
 		if err != nil {
 			f.Close()
@@ -37,7 +54,26 @@ func (c *connection) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.Ope
 		c.nodes.unpin(n, acc)
 		return c.status("open", in.NodeId, err)
 	}
+	if again && !writes {
+		f = c.asOpen(n, f)
+	}
 	return c.addHandle(n, f, acc, out)
+}
+
+// asOpen takes over f, which is to be opened on n once more, and returns it or,
+// if n is open on the lower in passthrough mode, the lower's file: whoever opens
+// a descriptor again to read sees what it shows.
+func (c *connection) asOpen(n *node, f *overlay.File) *overlay.File {
+	if !n.passesLower() || f.OnLower() {
+		return f
+	}
+	lower, err := c.fs.OpenLower(n.id)
+	if err != nil {
+		c.log.Warn("a descriptor cannot be opened again", "op", "open", "node", n.nid, "err", err)
+		return f
+	}
+	c.closeFile(n.nid, f)
+	return lower
 }
 
 // opened does what opening for writing or with O_TRUNC needs done.

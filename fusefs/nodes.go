@@ -177,7 +177,12 @@ func (t *nodeTable) forgetFirst(id overlay.ID) {
 
 // pin returns the node nid for a handle that is to be opened on it, nil if nid
 // is not (or no longer) what replies call its overlay ID.
-func (t *nodeTable) pin(nid uint64, acc access) *node {
+func (t *nodeTable) pin(nid uint64, acc access) *node { return t.pinIf(nid, acc, false) }
+
+// pinAny is as pin, also for a node that replies call by another id.
+func (t *nodeTable) pinAny(nid uint64, acc access) *node { return t.pinIf(nid, acc, true) }
+
+func (t *nodeTable) pinIf(nid uint64, acc access, superseded bool) *node {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := t.nodes[nid]
@@ -188,7 +193,7 @@ func (t *nodeTable) pin(nid uint64, acc access) *node {
 		}
 		id = n.id
 	}
-	if s := t.splits[id]; s != nil && s.current() != nid {
+	if s := t.splits[id]; s != nil && s.current() != nid && !superseded {
 		return nil
 	}
 	if n == nil {
@@ -244,6 +249,20 @@ func (t *nodeTable) tidyLocked(id overlay.ID, s *split) {
 	}
 	delete(t.nodes, current)
 	delete(t.splits, id)
+}
+
+// isSplit tells whether the kernel has several inodes for id.
+func (t *nodeTable) isSplit(id overlay.ID) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.splits[id] != nil
+}
+
+// passesLower tells whether n is open, and the kernel uses the lower's file.
+func (n *node) passesLower() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.opens > 0 && n.mode == ioPassthrough && n.onLower
 }
 
 // idle tells whether alias n is neither open nor known to the kernel. The

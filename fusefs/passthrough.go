@@ -85,9 +85,9 @@ func (c *connection) join(n *node, f *overlay.File, acc access) (openFlags uint3
 		c.rebaseLocked(n)
 	}
 	switch {
-	case c.opts.Observe || n.nid&aliasBit != 0:
-		// The node of which this is an alias may change the file through
-		// passthrough, and this node's cache would not know.
+	case c.opts.Observe || n.nid&aliasBit != 0 || c.nodes.isSplit(n.id):
+		// Another node may change the file through passthrough, and this one's
+		// cache would not know.
 		openFlags |= fuse.FOPEN_DIRECT_IO
 	case !first || f.OnLower() || !c.passthrough.Load():
 		// What the kernel has is right. It may not be for a file of the upper

@@ -57,6 +57,30 @@ func (f *FS) openFile(ctx context.Context, id ID, flags int) (*File, error) {
 			data = n.lower
 		}
 	}
+	return f.openLower(id, n, data)
+}
+
+// OpenLower opens, to read, what an inode of the lower showed before it was
+// copied up: the file that those have open who opened it before.
+func (f *FS) OpenLower(id ID) (*File, error) {
+	n, err := f.holdNode(id)
+	if err != nil {
+		return nil, err
+	}
+	data := tree.ID(id)
+	if n != nil {
+		defer f.unref(n, 1)
+		data = n.lower
+	}
+	if data == tree.None {
+		return nil, unix.ENOENT
+	}
+	return f.openLower(id, n, data)
+}
+
+// openLower opens data of the lower as that of inode id, whose node n is nil if
+// it has none.
+func (f *FS) openLower(id ID, n *node, data tree.ID) (*File, error) {
 	lower, err := f.lower.Open(data)
 	if err != nil {
 		return nil, err

@@ -61,6 +61,7 @@ type counts struct {
 
 	Nodes, Splits, Files, Dirs int  // state that is left
 	Locks, LockWaiters         int  // record locks and flocks
+	FDs                        int  // descriptors of the process, all
 	Passthrough                bool // whether the kernel grants it
 }
 
@@ -140,19 +141,23 @@ func (c *counting) counts() counts {
 	c.dirs.mu.RLock()
 	n.Dirs = len(c.dirs.slots) - len(c.dirs.free)
 	c.dirs.mu.RUnlock()
+	fds, _ := os.ReadDir("/proc/self/fd")
+	n.FDs = len(fds)
 	return n
 }
 
 // openFDs lists what descriptors are open on, but for what is not the mount's:
 // directories, of which the overlay keeps a few until it is closed itself, what
 // the Go runtime waits with, and the one /dev/null that go-fuse drains pipes to.
-func openFDs() []string {
+func openFDs() []string { return openFDsBut(os.FileInfo.IsDir) }
+
+func openFDsBut(left func(os.FileInfo) bool) []string {
 	var open []string
 	entries, _ := os.ReadDir("/proc/self/fd")
 	for _, e := range entries {
 		path := "/proc/self/fd/" + e.Name()
 		fi, err := os.Stat(path)
-		if err != nil || fi.IsDir() {
+		if err != nil || left(fi) {
 			continue
 		}
 		what, _ := os.Readlink(path)
@@ -181,13 +186,18 @@ func serveChild(arg string) error {
 	if err := json.Unmarshal([]byte(arg), &spec); err != nil {
 		return err
 	}
+	all := func() []string { return openFDsBut(func(os.FileInfo) bool { return false }) }
+	allBefore := all()
 	var layers []tree.Tree
+	closeLayers := func() {}
 	for _, dir := range spec.Lowers {
 		h, err := tree.OpenHostDir(dir, tree.HostDirOptions{})
 		if err != nil {
 			return err
 		}
 		layers = append(layers, h)
+		rest := closeLayers
+		closeLayers = func() { h.Close(); rest() }
 	}
 	o := overlay.Options{Lower: tree.Stack(layers...), Format: spec.Format}
 	if spec.Upper != "" {
@@ -230,6 +240,10 @@ func serveChild(arg string) error {
 				left.Goroutines = settled(left.GoroutinesBefore, runtime.NumGoroutine)
 			}
 			answer.Encode(left)
+		case "close": // after unmount: the overlay and its lower, too
+			ofs.Close()
+			closeLayers()
+			answer.Encode(leftovers{FDs: all(), FDsBefore: allBefore, Goroutines: runtime.NumGoroutine(), GoroutinesBefore: left.GoroutinesBefore})
 		default:
 			return fmt.Errorf("unknown command %q", in.Text())
 		}
@@ -249,6 +263,7 @@ type mounted struct {
 	dir     string // the mount point
 	lower   string // the topmost lower
 	upper   string
+	spec    mountSpec
 	cmd     *exec.Cmd
 	stdin   io.WriteCloser
 	stdout  *bufio.Reader
@@ -311,7 +326,7 @@ func startMount(t *testing.T, spec mountSpec, command ...string) *mounted {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &mounted{t: t, dir: spec.Mountpoint, lower: spec.Lowers[len(spec.Lowers)-1], upper: spec.Upper}
+	m := &mounted{t: t, dir: spec.Mountpoint, lower: spec.Lowers[len(spec.Lowers)-1], upper: spec.Upper, spec: spec}
 	m.cmd = exec.Command(command[0], command[1:]...)
 	m.cmd.Env = append(os.Environ(), serveEnv+"="+string(arg))
 	m.cmd.Stderr = os.Stderr
@@ -387,6 +402,28 @@ func (m *mounted) stop() {
 		m.t.Errorf("the process that served the mount: %v", err)
 		syscall.Unmount(m.dir, syscall.MNT_DETACH)
 	}
+}
+
+// close unmounts and closes all, and tells what is left of it in the process.
+func (m *mounted) close() leftovers {
+	m.t.Helper()
+	if l := m.unmount(); l.Error != "" {
+		m.t.Fatal(l.Error)
+	}
+	var l leftovers
+	fmt.Fprintln(m.stdin, "close")
+	m.read(&l)
+	return l
+}
+
+// again unmounts and mounts the same.
+func (m *mounted) again() *mounted {
+	m.t.Helper()
+	if l := m.unmount(); l.Error != "" {
+		m.t.Fatal(l.Error)
+	}
+	m.stop()
+	return startMount(m.t, m.spec, "/proc/self/exe")
 }
 
 func (m *mounted) path(name string) string { return filepath.Join(m.dir, name) }

@@ -52,22 +52,43 @@
 //
 // An OPEN by an id that is not what LOOKUP answers is ESTALE, so that a name which
 // the kernel remembers with the old id (another hard link) finds the new one in
-// the same way. While the kernel has two inodes for one, neither keeps attributes.
+// the same way. Who comes by a descriptor (/proc/self/fd/N) has no name to look up:
+// the kernel asks a second time for the same node, which is answered (staleopen.go).
+//
+// While the kernel has two inodes for one, neither keeps attributes.
 // When the last handle of the old node is closed the kernel is asked to drop its
 // names (NOTIFY_PRUNE, 7.45); when it has forgotten the old node the alias is a
 // node as any other. The alias lives at least as long as the old node: to look a
 // name up again the kernel asks twice and gives the first answer's reference back
 // between, and the second answer must be the same alias.
 //
-// What is different from one inode, while both live:
+// What is different from one inode, while both live, and what overlayfs does:
 //
-//	read(2) on the old descriptor      old data (overlayfs: new)
-//	an old mapping                     old data (overlayfs: old)
-//	fstat, fchmod, futimens, xattrs    one inode, through either
+//	by the old descriptor              here          overlayfs
+//	read(2), sendfile(2), splice(2),   old data      new data
+//	  copy_file_range(2), lseek(2)
+//	mappings, old and new              old data      old data
+//	fstat(2), fchmod(2), futimens(2),  one inode     one inode
+//	  xattrs, linkat(2), fsync(2)
+//	/proc/self/fd/N and map_files, an
+//	  O_PATH descriptor, file handle,
+//	  bind mount of the file:
+//	  opened to read, executed         old data      new data (no file handles)
+//	  opened to write                  ESTALE        as by name
 //	POSIX and OFD locks, flock         one file: they exclude each other, see below
-//	inotify, leases                    stay with the old inode
-//	opening /proc/self/fd/N of it      ESTALE
-//	a program running from it          may be written to (else ETXTBSY)
+//	inotify, on the file               nothing       what is done by name, too
+//	leases                             stay with the old inode
+//	a program running from it          can be        ETXTBSY
+//	                                     written to
+//	lsattr(1)                          ESTALE        works (here else ENOTTY)
+//
+// By name all is new, in every process; inotify on the directory hears everything.
+// What is opened to write by a descriptor cannot be had while the kernel reads the
+// lower through that inode: it takes no other backing file beside, nor any other
+// mode. When those who had the lower open have closed it, what still leads to the
+// old node (a bind mount, an O_PATH descriptor) opens the upper's file, to write
+// too. TestEdge has all of this as a table, with a plain directory and overlayfs
+// beside it: go test ./fusefs -run TestEdge -v.
 //
 // In cached mode, and with Options.Coherent always for lowers, there is one inode:
 // whoever has the lower open reads from the upper after the copy-up.
@@ -194,7 +215,8 @@
 //	node.mu          modes, backing ids; held while a handle joins or leaves
 //	  nodeTable.mu   which nodes and aliases there are, and their counts
 //	dirHandle.mu     one reader of a directory handle at a time
-//	handleTable.mu, notifier.mu, lockTable.mu: nothing else is taken under them
+//	handleTable.mu, notifier.mu, lockTable.mu, staleOpens.mu: nothing else is taken
+//	                 under them
 //
 // The goroutines of a Server end with it: Wait returns when they have.
 //

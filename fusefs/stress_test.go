@@ -17,9 +17,14 @@ import (
 // was written. go test runs a few seconds of them. All of it, for ten minutes of
 // stress-ng on each kind of mount, and gigabytes of fio:
 //
-//	STRATA_STRESS=10m go test ./fusefs -run 'TestStressNG|TestFio' -v -timeout 90m
+//	STRATA_STRESS=10m go test ./fusefs -run 'TestStressNG|TestFio|TestManyFiles' -v -timeout 90m
 //
-// STRESS_RESULT
+// with nothing beside it that mounts: stress-ng's fanotify listens to every mount
+// of the machine, and holds files of theirs open. Last result, on Linux 6.18 with
+// stress-ng 0.15.06 and fio 3.33, two cores, ext4: 9m38s of 45 stressors in
+// passthrough mode, 10m30s with Coherent, 9m54s without passthrough; fio over 13
+// files of 128 MiB, new ones and the lower's, in each; 100,000 files opened with at
+// most 93 descriptors in passthrough mode. No failure, nothing left.
 
 // stressModes are the mounts that are hammered on.
 var stressModes = []struct {

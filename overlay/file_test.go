@@ -95,3 +95,37 @@ func TestOpenOfWhatIsNoFile(t *testing.T) {
 	wantErrno(t, "Getattr of it", err, unix.ESTALE)
 	x.Forget(firstUpperID+1e6, 1)
 }
+
+// What was open before a copy-up can be opened again as it was, while the inode
+// is held; what was never in the lower cannot.
+func TestOpenLower(t *testing.T) {
+	needRoot(t)
+	x := newFixture(t, FormatKernel, shell(t, `echo old > f; echo gone > g`))
+	wantLower := func(id ID, want string) {
+		t.Helper()
+		h, err := x.OpenLower(id)
+		x.must(err)
+		defer h.Close()
+		buf := make([]byte, 100)
+		if k, err := h.ReadAt(buf, 0); err != nil || string(buf[:k]) != want || !h.OnLower() {
+			t.Errorf("it reads %q, %v", buf[:k], err)
+		}
+		_, err = h.WriteAt([]byte("new"), 0)
+		wantErrno(t, "writing to it", err, unix.EBADF)
+	}
+	f, g := x.hold("f"), x.hold("g")
+	wantLower(f.ID, "old\n")
+	x.must(x.write("f", "new\n", unix.O_TRUNC))
+	wantLower(f.ID, "old\n")
+	x.must(x.write("g", "new\n", 0))
+	x.must(x.Unlink(Root, "g"))
+	wantLower(g.ID, "gone\n")
+
+	x.must(x.create("n", "born here"))
+	n := x.hold("n")
+	_, err := x.OpenLower(n.ID)
+	wantErrno(t, "of a file of the upper", err, unix.ENOENT)
+	x.forget(n)
+	x.forget(f)
+	x.forget(g)
+}

@@ -40,6 +40,10 @@ func flagsFirst(app *cli.App, args []string) []string {
 			} else {
 				flags = command.Flags
 			}
+			if short := arg[:2]; findFlag(flags, arg) == nil && arg[1] != '-' && takesValue(findFlag(flags, short)) {
+				*to = append(*to, short, arg[2:])
+				continue
+			}
 			*to = append(*to, arg)
 			if takesValue(findFlag(flags, arg)) && !strings.Contains(arg, "=") && i+1 < len(args) {
 				i++

@@ -24,6 +24,7 @@ func TestFlagsFirst(t *testing.T) {
 		{"lone dash", []string{"load", "-", "--json"}, []string{"load", "--json", "-"}},
 		{"unknown flag", []string{"ps", "--frob"}, []string{"ps", "--frob"}},
 		{"unknown command", []string{"frob", "-x", "y"}, []string{"frob", "-x", "y"}},
+		{"value glued on", []string{"overlay", "-olowerdir=/a:/b,ro", "/d"}, []string{"overlay", "-o", "lowerdir=/a:/b,ro", "/d"}},
 		{"missing value", []string{"mount", "a", "-o"}, []string{"mount", "-o", "a"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -7,8 +7,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"strata/internal/need"
 	"strata/overlay"
@@ -253,6 +256,58 @@ func TestPlainUserFormat(t *testing.T) {
 	}
 	if owner := int(info.Sys().(*syscall.Stat_t).Uid); owner != os.Geteuid() {
 		t.Errorf("the file in the upper belongs to %d", owner)
+	}
+}
+
+// umount(8) does not wait for the process that served the mount, and scripts mount
+// again at once: the same upper elsewhere, or another upper at the same place.
+func TestMountingAgainWaitsForTheMountThatEnds(t *testing.T) {
+	needFUSE(t)
+	run := Options{RunBase: filepath.Join(t.TempDir(), "run")}
+	p, mnt := plainDirs(t)
+	other, elsewhere := plainDirs(t)
+	var before *Mount
+	for i := range 20 {
+		next, at := p, mnt
+		switch i % 4 {
+		case 1:
+			next = other
+		case 2:
+			next, at = other, elsewhere
+		}
+		m, err := next.Mount(t.Context(), at, DefaultMountOptions(), run)
+		if err != nil {
+			t.Fatalf("mount %d: %v", i, err)
+		}
+		write(t, filepath.Join(at, "big"), strings.Repeat("x", 4<<20))
+		if err := unix.Unmount(at, 0); err != nil {
+			t.Fatal(err)
+		}
+		if before != nil {
+			if err := before.Wait(); err != nil {
+				t.Errorf("mount %d ended with %v", i-1, err)
+			}
+		}
+		before = m
+	}
+	if err := before.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Likewise for containers.
+func TestMountingAContainerAgainAfterUmount8(t *testing.T) {
+	w := newWorld(t)
+	ct := w.create(t, "web")
+	for i := range 10 {
+		if err := ct.CheckUnmounted(); err != nil {
+			t.Fatalf("before mount %d: %v", i, err)
+		}
+		m := mount(t, ct, DefaultMountOptions())
+		write(t, filepath.Join(m.Dir, "big"), strings.Repeat("x", 4<<20))
+		if err := unix.Unmount(m.Dir, 0); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

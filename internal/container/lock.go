@@ -37,12 +37,12 @@ func lockDir(dir string, wait bool) (*os.File, error) {
 
 // lock makes sure that the container is there and that nobody mounts or
 // removes it; closing the file gives the lock back. If a mount has it, that is
-// a *MountedError at once. Who has it otherwise is about to leave a record of a
-// mount, or to give the lock back, as the kernel does for a process that was
-// killed, only a moment after that is seen to be dead; so it waits a little.
+// a *MountedError at once, unless the mount is ending. Who has it otherwise is about
+// to leave a record of a mount, or to give the lock back, as the kernel does for a
+// process that was killed, only a moment after that is seen to be dead; so it waits
+// a little.
 func (ct *Container) lock(ctx context.Context) (*os.File, error) {
-	const pause, patience = 5 * time.Millisecond, 2 * time.Second
-	for end := time.Now().Add(patience); ; {
+	for start := time.Now(); ; {
 		f, err := lockDir(ct.dir, false)
 		if err == nil {
 			return ct.checkLocked(f)
@@ -54,18 +54,18 @@ func (ct *Container) lock(ctx context.Context) (*os.File, error) {
 			return nil, err
 		}
 		record, err := ct.all.run.read(string(ct.ID))
-		switch {
-		case err != nil:
+		if err != nil {
 			return nil, err
-		case record != nil && record.Alive():
-			return nil, &MountedError{Record: *record}
-		case time.Now().After(end):
-			return nil, &MountedError{Record: Record{Name: ct.Name}}
 		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(pause):
+		holder, patience := Record{Name: ct.Name}, lostPatience
+		if record != nil && record.Alive() {
+			holder, patience = *record, record.patience()
+		}
+		if time.Since(start) >= patience {
+			return nil, &MountedError{Record: holder}
+		}
+		if err := pause(ctx); err != nil {
+			return nil, err
 		}
 	}
 }

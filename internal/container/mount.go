@@ -143,16 +143,19 @@ func serve(dir string, fs *overlay.FS, o MountOptions, log *slog.Logger, home mo
 		return nil, errors.Join(err, fs.Close(), home.run.remove(home.key), home.release())
 	}
 	m := &Mount{Dir: dir, log: log, done: make(chan struct{})}
-	go func() {
-		server.Wait()
-		control.close()
-		m.err = errors.Join(fs.Close(), home.run.remove(home.key), home.release())
-		close(m.done)
-	}()
-	err = home.run.write(home.key, Record{
+	record := Record{
 		Name: home.name, Mountpoint: dir, Options: strings.Join(o.given, ","),
 		Since: time.Now().UTC(), Exits: o.Exits,
-	})
+	}
+	err = home.run.write(home.key, record)
+	go func() {
+		server.Wait()
+		record.Ending = true
+		ending := home.run.write(home.key, record)
+		control.close()
+		m.err = errors.Join(ending, fs.Close(), home.run.remove(home.key), home.release())
+		close(m.done)
+	}()
 	if err != nil {
 		return nil, errors.Join(err, m.Unmount())
 	}

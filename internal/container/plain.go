@@ -186,6 +186,9 @@ func (p *Plain) mount(ctx context.Context, dir string, mo MountOptions, o Option
 		log = slog.New(slog.DiscardHandler)
 	}
 	key := hashName(dir)
+	if err := run.ended(ctx, key); err != nil { // or it would take our record away for its own
+		return nil, err
+	}
 	if err := clearDead(run, key, log); err != nil {
 		return nil, err
 	}
@@ -197,7 +200,7 @@ func (p *Plain) mount(ctx context.Context, dir string, mo MountOptions, o Option
 		s.Close()
 		return nil, err
 	}
-	fs, err := overlay.Open(overlay.Options{
+	fs, err := run.openWhenEnded(ctx, overlay.Options{
 		Lower: tree.Stack(s...), Upper: p.Upper, Work: p.Work, Format: p.Format,
 		ReadOnly: mo.ReadOnly, Volatile: mo.Volatile, Logger: log,
 		NoRedirect: mo.NoRedirect, NoMetacopy: mo.NoMetacopy,

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 	"unicode/utf8"
@@ -34,6 +35,9 @@ type Record struct {
 	// Exits tells that the process ends with the mount, so that whoever
 	// unmounts can wait for that.
 	Exits bool `json:"exits"`
+
+	// Ending tells that the mount is gone and the process is writing its last.
+	Ending bool `json:"ending,omitempty"`
 }
 
 // recordJSON is what a record's file holds.
@@ -82,7 +86,9 @@ func hashName(path string) string {
 	return fmt.Sprintf("%x", sha256.Sum256([]byte(path)))[:shortLen]
 }
 
-func (d runDir) recordFile(key string) string { return filepath.Join(string(d), key+".json") }
+const recordSuffix = ".json"
+
+func (d runDir) recordFile(key string) string { return filepath.Join(string(d), key+recordSuffix) }
 func (d runDir) logFile(key string) string    { return filepath.Join(string(d), key+".log") }
 
 // mountpoint has a short name, because people type it.
@@ -156,6 +162,19 @@ func (d runDir) read(key string) (*Record, error) {
 	return &j.Record, nil
 }
 
+// of returns the record that the process wrote; nil if there is none.
+func (d runDir) of(pid int) (*Record, error) {
+	files, err := filepath.Glob(d.recordFile("*"))
+	for _, file := range files {
+		record, readErr := d.read(strings.TrimSuffix(filepath.Base(file), recordSuffix))
+		if readErr == nil && record != nil && record.PID == pid {
+			return record, nil
+		}
+		err = errors.Join(err, readErr)
+	}
+	return nil, err
+}
+
 // remove forgets a mount: its record, and its default mount point if that is
 // empty. The log stays for whoever wants to know why a mount ended.
 func (d runDir) remove(key string) error {
@@ -171,7 +190,6 @@ func (d runDir) remove(key string) error {
 // waitGone returns when the mount that r is the record of has written its last
 // and taken the record away.
 func (d runDir) waitGone(ctx context.Context, key string, r *Record) error {
-	const pause = 5 * time.Millisecond
 	for {
 		now, err := d.read(key)
 		if err != nil {
@@ -180,10 +198,8 @@ func (d runDir) waitGone(ctx context.Context, key string, r *Record) error {
 		if now == nil || !now.Since.Equal(r.Since) || !now.Alive() {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause):
+		if err := pause(ctx); err != nil {
+			return err
 		}
 	}
 }

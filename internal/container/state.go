@@ -48,11 +48,11 @@ func (ct *Container) State() (State, error) {
 	return State{Status: Created}, nil // the mount is gone, too, as after a reboot
 }
 
-// CheckUnmounted returns a *MountedError if a process serves the container. It
-// may be outdated at once.
+// CheckUnmounted returns a *MountedError if a process serves the container, and is
+// not ending. It may be outdated at once.
 func (ct *Container) CheckUnmounted() error {
 	state, err := ct.State()
-	if err == nil && state.Status == Mounted {
+	if err == nil && state.Status == Mounted && state.Record.patience() == 0 {
 		err = fmt.Errorf("container %s: %w", ct.Name, &MountedError{Record: *state.Record})
 	}
 	return err

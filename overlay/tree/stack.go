@@ -35,11 +35,9 @@ import (
 //
 // Nlink and Names of an inode with hard links count visible names only. A
 // HostDir learns all names of an inode only by reading the whole directory
-// tree; until Names has been called on it, Nlink is the host's st_nlink. Names
-// that a redirect has moved, together with a directory, are counted only as
-// far as they were asked for.
+// tree; until Names has been called on it, Nlink is the host's st_nlink.
 //
-// Locks: stackDir.mu, then Stacked.mu; no two stackDir.mu at once, and layers
+// Locks: Stacked.placesMu, then stackDir.mu, then Stacked.mu; no two stackDir.mu at once, and layers
 // are never called with Stacked.mu held.
 type Stacked struct {
 	layers []Tree // base first
@@ -50,6 +48,9 @@ type Stacked struct {
 	inodes []stackInode     // by ID; 0 is unused
 	linked map[stackPart]ID // the inodes that have hard links
 	names  map[ID][]Name    // visible names of these, as far as asked for
+
+	placesMu sync.Mutex // held while places are found
+	places   map[stackPart]ID
 }
 
 // stackPart is an inode of a layer.

@@ -44,7 +44,7 @@ func (s *Stacked) visibleNames(id ID, in stackInode) ([]Name, error) {
 		return nil, err
 	}
 	for _, n := range all {
-		d, err := s.locate(in.part.layer, n.Dir)
+		d, err := s.place(in.part.layer, n.Dir)
 		if errors.Is(err, syscall.ENOENT) {
 			continue
 		}
@@ -59,7 +59,7 @@ func (s *Stacked) visibleNames(id ID, in stackInode) ([]Name, error) {
 			names = append(names, Name{Dir: d.id, Name: entries[i].name})
 		}
 	}
-	// A redirect may have moved a directory to where locate does not look.
+	// A directory may be merged in two places, where somebody copied an upper.
 	if own, err := s.nameAt(in); err != nil {
 		return nil, err
 	} else if !slices.Contains(names, own) {
@@ -77,8 +77,66 @@ func (s *Stacked) visibleNames(id ID, in stackInode) ([]Name, error) {
 	return names, nil
 }
 
-// locate returns the directory into which directory dir of a layer is merged,
+// place returns the directory into which directory dir of a layer is merged,
 // ENOENT if it is hidden.
+func (s *Stacked) place(layer uint32, dir ID) (*stackDir, error) {
+	d, err := s.locate(layer, dir)
+	if !errors.Is(err, syscall.ENOENT) || !s.mayMove(layer) {
+		return d, err
+	}
+	id, ok := s.allPlaces()[stackPart{layer, dir}]
+	if !ok {
+		return nil, syscall.ENOENT
+	}
+	return s.dir(id)
+}
+
+// mayMove tells whether redirects of the layers above can move a directory of
+// this one.
+func (s *Stacked) mayMove(layer uint32) bool {
+	return slices.ContainsFunc(s.layers[layer+1:], func(t Tree) bool { return redirects(t) != nil })
+}
+
+// allPlaces tells for each directory of each layer into which directory it is
+// merged. Redirects say where something comes from, not where it went, so this
+// takes merging all that there is, once. What cannot be merged shows no names.
+func (s *Stacked) allPlaces() map[stackPart]ID {
+	s.placesMu.Lock()
+	defer s.placesMu.Unlock()
+	if s.places != nil {
+		return s.places
+	}
+	places := make(map[stackPart]ID)
+	for todo := []ID{Root}; len(todo) > 0; {
+		d, err := s.dir(todo[len(todo)-1])
+		todo = todo[:len(todo)-1]
+		if err != nil {
+			continue
+		}
+		entries, err := s.merge(d)
+		if err != nil {
+			continue
+		}
+		seen := false
+		for _, p := range d.parts {
+			_, known := places[p]
+			seen = seen || known
+			places[p] = d.id
+		}
+		if seen { // damaged: directories that hold each other, or are in two places
+			continue
+		}
+		for _, e := range entries {
+			if e.typ == ModeDir {
+				todo = append(todo, ID(e.id))
+			}
+		}
+	}
+	s.places = places
+	return places
+}
+
+// locate is place where no redirect has moved the directory.
 func (s *Stacked) locate(layer uint32, dir ID) (*stackDir, error) {
 	l := s.layers[layer]
 	var up []Name // from dir to the root; Dir is the layer's directory itself

@@ -187,6 +187,45 @@ func TestRedirectPathsEqualKernel(t *testing.T) {
 	}
 }
 
+// TestLinksInMovedDirectories: the names of an inode are found where redirects have
+// taken them, whichever is asked for first.
+func TestLinksInMovedDirectories(t *testing.T) {
+	needRoot(t)
+	for _, first := range []string{"f", "moved/g", "z/inner/g"} {
+		t.Run(first, func(t *testing.T) {
+			lower, upper := t.TempDir(), t.TempDir()
+			must(t, os.MkdirAll(filepath.Join(lower, "d/inner"), 0o755))
+			must(t, os.MkdirAll(filepath.Join(lower, "gone"), 0o755))
+			must(t, os.WriteFile(filepath.Join(lower, "f"), nil, 0o644))
+			for _, name := range []string{"d/g", "d/inner/g", "gone/g"} {
+				must(t, os.Link(filepath.Join(lower, "f"), filepath.Join(lower, name)))
+			}
+			for dir, from := range map[string]string{"moved": "/d", "z": "", "z/inner": "/d/inner"} {
+				must(t, os.MkdirAll(filepath.Join(upper, dir), 0o755))
+				if from != "" {
+					must(t, unix.Setxattr(filepath.Join(upper, dir), "trusted.overlay.redirect", []byte(from), 0))
+				}
+			}
+			must(t, unix.Mknod(filepath.Join(upper, "d"), unix.S_IFCHR, 0))
+			must(t, unix.Mknod(filepath.Join(upper, "gone"), unix.S_IFCHR, 0))
+			must(t, unix.Mknod(filepath.Join(upper, "moved/inner"), unix.S_IFCHR, 0))
+			l, u := openHostDir(t, lower, HostDirOptions{}), openHostDir(t, upper, HostDirOptions{})
+			defer l.Close()
+			defer u.Close()
+			s := Stack(l, u)
+			e, err := findPath(s, first)
+			must(t, err)
+			names, err := s.Names(e.ID)
+			must(t, err)
+			a, err := s.Attr(e.ID)
+			must(t, err)
+			if len(names) != 3 || a.Nlink != 3 {
+				t.Errorf("%d links by the names %v, want 3: f, moved/g, z/inner/g", a.Nlink, names)
+			}
+		})
+	}
+}
+
 func TestRedirectErrors(t *testing.T) {
 	needRoot(t)
 	tests := []struct {

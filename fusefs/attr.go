@@ -95,6 +95,11 @@ func (c *connection) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fu
 	s.Atime = setTime(in.Valid, fuse.FATTR_ATIME, fuse.FATTR_ATIME_NOW, in.Atime, in.Atimensec)
 	s.Mtime = setTime(in.Valid, fuse.FATTR_MTIME, fuse.FATTR_MTIME_NOW, in.Mtime, in.Mtimensec)
 
+	if s == (overlay.SetAttr{}) {
+		if err := c.chownToNobody(in.NodeId, id, &s); err != nil {
+			return c.status("setattr", in.NodeId, err)
+		}
+	}
 	chown := s.UID != nil || s.GID != nil
 	if chown || s.Size != nil {
 		if err := c.killPrivileges(newRequest(cancel, &in.InHeader), id, chown || in.Valid&fuse.FATTR_KILL_SUIDGID != 0, &s); err != nil {

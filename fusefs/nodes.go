@@ -32,6 +32,10 @@ type node struct {
 	// away when somebody writes.
 	privileged atomic.Bool
 
+	// capsRemoved says that capabilities were removed while it was open, as the
+	// kernel does before a write and then sends a SETATTR that sets nothing.
+	capsRemoved atomic.Bool
+
 	mu      sync.Mutex // held while a handle joins or leaves; guards what follows
 	opens   int        // handles that joined
 	lowers  int        // of these, how many have the lower open

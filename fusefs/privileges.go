@@ -13,7 +13,9 @@ import (
 // With HANDLE_KILLPRIV_V2 the kernel leaves to us what write, truncate and
 // chown take away: file capabilities always; set-id bits always on chown,
 // otherwise when the request says that the process lacks CAP_FSETID. In exchange
-// it does not ask for security.capability before every write.
+// it does not ask for security.capability before every write. A set-gid bit
+// without group execution goes only where the process is not in the file's group,
+// which no request says.
 //
 // A node that may have something to take away when it is opened for writing is
 // not opened in passthrough mode, where we would not see the write. Bits that
@@ -59,7 +61,7 @@ func (c *connection) killPrivileges(ctx request, id overlay.ID, setID bool, s *o
 	if err != nil || !a.IsRegular() {
 		return err
 	}
-	if mode := withoutSetID(a.Mode); setID && s.Mode == nil && mode != a.Mode {
+	if mode := withoutSetID(ctx, &a); setID && s.Mode == nil && mode != a.Mode {
 		mode &= tree.ModePerm
 		s.Mode = &mode
 	}
@@ -77,11 +79,25 @@ func (c *connection) killPrivileges(ctx request, id overlay.ID, setID bool, s *o
 	return err
 }
 
-// withoutSetID takes the set-id bits out of mode. A set-gid bit without group
-// execution is not one.
-func withoutSetID(mode uint32) uint32 {
-	mode &^= syscall.S_ISUID
-	if mode&syscall.S_IXGRP != 0 {
+// chownToNobody completes s for a SETATTR that sets nothing. That is either
+// chown(2) to user and group -1, which moves ctime and takes away what every chown
+// does; or the kernel is about to send a write to a file that had capabilities: it has
+// just removed them, and there is nothing more to do.
+func (c *connection) chownToNobody(nid uint64, id overlay.ID, s *overlay.SetAttr) error {
+	if n := c.nodes.find(nid); n != nil && n.capsRemoved.Swap(false) {
+		return nil
+	}
+	a, err := c.fs.Getattr(id)
+	if err == nil {
+		s.UID, s.GID = &a.UID, &a.GID
+	}
+	return err
+}
+
+// withoutSetID takes the set-id bits out of a's mode.
+func withoutSetID(by request, a *tree.Attr) uint32 {
+	mode := a.Mode &^ syscall.S_ISUID
+	if mode&syscall.S_ISGID != 0 && (mode&syscall.S_IXGRP != 0 || by.uid != 0 && !by.inGroup(a.GID)) {
 		mode &^= syscall.S_ISGID
 	}
 	return mode

@@ -36,6 +36,7 @@ func TestPrivilegesAreTakenAway(t *testing.T) {
 		"O_TRUNC by another":     {2000, ": > F", "777", false},
 		"O_TRUNC by root":        {0, ": > F", "6777", false},
 		"chown by root":          {0, "chown 5:6 F", "777", false},
+		"chown to nobody":        {0, "chown : F", "777", false},
 		"chmod":                  {1000, "chmod 4755 F", "4755", true},
 		"touch":                  {1000, "touch F", "6777", true},
 		"fallocate by another":   {2000, "fallocate -l 8192 F", "777", false},
@@ -84,6 +85,52 @@ func TestPrivilegesAreTakenAway(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestSetGIDWithoutExecution: the bit stays when a member of the group, root
+// or nobody in particular writes, as on a local filesystem.
+func TestSetGIDWithoutExecution(t *testing.T) {
+	for name, o := range map[string]Options{"passthrough": {AllowOther: true}, "passthrough off": {AllowOther: true, Passthrough: PassthroughOff}} {
+		t.Run(name, func(t *testing.T) {
+			m := newMount(t, o, nil)
+			for _, change := range []string{"printf x >> f", "truncate -s 2 f", ": > f", "fallocate -l 9000 f", "fallocate -p -o 0 -l 4096 f"} {
+				for who, keeps := range map[string]bool{"2000 3000": true, "2000 2000 3000": true, "2000 2000 4000 5000": false, "0 0": true} {
+					uid, groups, _ := strings.Cut(who, " ")
+					gid, others, _ := strings.Cut(groups, " ")
+					setpriv := "setpriv --reuid " + uid + " --regid " + gid + " --clear-groups"
+					if others != "" {
+						setpriv = "setpriv --reuid " + uid + " --regid " + gid + " --groups " + strings.ReplaceAll(others, " ", ",")
+					}
+					m.run(0, "rm -f f; printf data > f; chown 1000:3000 f; chmod 2666 f; "+setpriv+" sh -c '"+change+"'")
+					want := map[bool]string{true: "2666", false: "666"}[keeps]
+					if got := m.run(0, "stat -c %a f"); got != want {
+						t.Errorf("%s by user and groups %s: mode is %s, want %s", change, who, got, want)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestChownToNobody moves ctime, and nothing but that, of what has no set-id bits.
+func TestChownToNobody(t *testing.T) {
+	m := newMount(t, Options{AllowOther: true}, func(lower string) { write(t, lower+"/lower", "x") })
+	write(t, m.path("upper"), "x")
+	for _, name := range []string{"lower", "upper", "."} {
+		var before, after unix.Stat_t
+		if err := unix.Stat(m.path(name), &before); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Chown(m.path(name), -1, -1); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Stat(m.path(name), &after); err != nil {
+			t.Fatal(err)
+		}
+		if after.Ctim == before.Ctim || after.Mtim != before.Mtim || after.Mode != before.Mode || after.Uid != before.Uid || after.Gid != before.Gid {
+			t.Errorf("%s was %+v and is %+v", name, before, after)
+		}
 	}
 }
 

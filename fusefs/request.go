@@ -3,6 +3,7 @@ package fusefs
 import (
 	"context"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,11 +23,14 @@ import (
 type request struct {
 	interrupted <-chan struct{}
 	thread      uint32 // of the process, in our pid namespace; 0 if it is not in it
+	uid, gid    uint32 // that files which it makes belong to
 }
 
 var _ context.Context = request{}
 
-func newRequest(cancel <-chan struct{}, h *fuse.InHeader) request { return request{cancel, h.Pid} }
+func newRequest(cancel <-chan struct{}, h *fuse.InHeader) request {
+	return request{cancel, h.Pid, h.Uid, h.Gid}
+}
 
 func (r request) Deadline() (time.Time, bool) { return time.Time{}, false }
 func (r request) Done() <-chan struct{}       { return nil }
@@ -49,22 +53,35 @@ const sigkillBit = 1 << 8
 // beingKilled tells whether a thread has a SIGKILL pending, which is also what
 // the kernel makes of any signal that ends a process.
 func beingKilled(thread uint32) bool {
-	if thread == 0 {
-		return false
-	}
-	status, err := os.ReadFile("/proc/" + strconv.FormatUint(uint64(thread), 10) + "/status")
-	if err != nil {
-		return false
-	}
-	for line := range strings.Lines(string(status)) {
-		for _, field := range []string{"SigPnd:", "ShdPnd:"} {
-			if mask, ok := strings.CutPrefix(line, field); ok {
-				pending, err := strconv.ParseUint(strings.TrimSpace(mask), 16, 64)
-				if err == nil && pending&sigkillBit != 0 {
-					return true
-				}
-			}
+	for _, field := range []string{"SigPnd:", "ShdPnd:"} {
+		pending, err := strconv.ParseUint(threadStatus(thread, field), 16, 64)
+		if err == nil && pending&sigkillBit != 0 {
+			return true
 		}
 	}
 	return false
+}
+
+// inGroup tells whether the process is in a group. One that we cannot see is in
+// the group alone that its files get.
+func (r request) inGroup(gid uint32) bool {
+	return r.gid == gid || slices.Contains(strings.Fields(threadStatus(r.thread, "Groups:")), strconv.FormatUint(uint64(gid), 10))
+}
+
+// threadStatus returns what /proc/PID/status says in the line of field; "" if the
+// thread cannot be seen.
+func threadStatus(thread uint32, field string) string {
+	if thread == 0 {
+		return ""
+	}
+	status, err := os.ReadFile("/proc/" + strconv.FormatUint(uint64(thread), 10) + "/status")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(status)) {
+		if value, ok := strings.CutPrefix(line, field); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
 }

@@ -48,7 +48,7 @@ func TestSignalsDoNotInterrupt(t *testing.T) {
 
 func TestRequestThatIsNotInterrupted(t *testing.T) {
 	cancel := make(chan struct{})
-	r := request{cancel, uint32(os.Getpid())}
+	r := request{interrupted: cancel, thread: uint32(os.Getpid())}
 	if err := r.Err(); err != nil {
 		t.Error(err)
 	}
@@ -56,7 +56,7 @@ func TestRequestThatIsNotInterrupted(t *testing.T) {
 	if err := r.Err(); err != nil {
 		t.Errorf("interrupted, but not killed: %v", err)
 	}
-	if err := (request{cancel, 0}).Err(); err != nil {
+	if err := (request{interrupted: cancel}).Err(); err != nil {
 		t.Errorf("interrupted, process unknown: %v", err)
 	}
 }

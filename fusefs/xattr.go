@@ -78,6 +78,9 @@ func (c *connection) RemoveXAttr(cancel <-chan struct{}, h *fuse.InHeader, name 
 		return c.status("removexattr", h.NodeId, err)
 	}
 	c.xattrChanged(h.NodeId, name)
+	if n := c.nodes.find(h.NodeId); n != nil && name == xattrCapability {
+		n.capsRemoved.Store(true)
+	}
 	return fuse.OK
 }
 

@@ -1,6 +1,9 @@
 package fusefs
 
 import (
+	"errors"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -32,6 +35,9 @@ func (c *connection) ListXAttr(cancel <-chan struct{}, h *fuse.InHeader, dest []
 	names, err := c.fs.Listxattr(id)
 	if err != nil {
 		return 0, c.status("listxattr", h.NodeId, err)
+	}
+	if h.Uid != 0 { // getxattr(2) the kernel refuses by itself
+		names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return strings.HasPrefix(name, "trusted.") })
 	}
 	size := 0
 	for _, name := range names {
@@ -74,7 +80,11 @@ func (c *connection) RemoveXAttr(cancel <-chan struct{}, h *fuse.InHeader, name 
 	if !ok {
 		return fuse.Status(syscall.ESTALE)
 	}
-	if err := c.fs.Removexattr(newRequest(cancel, h), id, name); err != nil {
+	err := c.fs.Removexattr(newRequest(cancel, h), id, name)
+	if errors.Is(err, syscall.ENODATA) && (name == xattrAccessACL || name == xattrDefaultACL) {
+		return fuse.OK // an ACL is there or not, and then it is not
+	}
+	if err != nil {
 		return c.status("removexattr", h.NodeId, err)
 	}
 	c.xattrChanged(h.NodeId, name)

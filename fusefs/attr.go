@@ -73,6 +73,43 @@ func (c *connection) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fu
 	return fuse.OK
 }
 
+// Statx is what the kernel asks instead of GETATTR when a process wants to know
+// when a file was made; it remembers the answer, also that nobody knows.
+func (c *connection) Statx(cancel <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) fuse.Status {
+	id, ok := c.nodes.id(in.NodeId)
+	if !ok {
+		return fuse.Status(syscall.ESTALE)
+	}
+	a, err := c.fs.Getattr(id)
+	if err != nil {
+		return c.status("statx", in.NodeId, err)
+	}
+	if !c.opts.Observe && !c.nodes.volatile(in.NodeId) {
+		out.AttrValid = forever
+	}
+	out.Statx = fuse.Statx{
+		Mask:      unix.STATX_BASIC_STATS,
+		Ino:       a.Ino,
+		Size:      uint64(a.Size),
+		Blocks:    a.Blocks,
+		Blksize:   blockSize,
+		Mode:      uint16(a.Mode),
+		Nlink:     a.Nlink,
+		Uid:       a.UID,
+		Gid:       a.GID,
+		Atime:     fuse.SxTime{Sec: uint64(a.Atime.Sec), Nsec: a.Atime.Nsec},
+		Mtime:     fuse.SxTime{Sec: uint64(a.Mtime.Sec), Nsec: a.Mtime.Nsec},
+		Ctime:     fuse.SxTime{Sec: uint64(a.Ctime.Sec), Nsec: a.Ctime.Nsec},
+		RdevMajor: unix.Major(a.Rdev),
+		RdevMinor: unix.Minor(a.Rdev),
+	}
+	if born, known := c.fs.Btime(id); known {
+		out.Mask |= unix.STATX_BTIME
+		out.Btime = fuse.SxTime{Sec: uint64(born.Sec), Nsec: born.Nsec}
+	}
+	return fuse.OK
+}
+
 func (c *connection) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
 	id, ok := c.nodes.id(in.NodeId)
 	if !ok {

@@ -14,7 +14,7 @@ import (
 // arguments, calls the overlay and translates the answer.
 type connection struct {
 	// What is not implemented here is ENOSYS: ACCESS (the kernel checks
-	// permissions), STATX.
+	// permissions).
 	fuse.RawFileSystem
 
 	fs   *overlay.FS

@@ -68,6 +68,32 @@ func (f *FS) nodeAttr(n *node) (tree.Attr, error) {
 	return a, err
 }
 
+// Btime returns when the inode was made, false where nobody knows. Copying up makes
+// it anew, as it does on the kernel's overlayfs.
+func (f *FS) Btime(id ID) (tree.Time, bool) {
+	n, err := f.lookupNode(id)
+	if err != nil {
+		return tree.Time{}, false
+	}
+	if n == nil {
+		return tree.Btime(f.lower, tree.ID(id))
+	}
+	if !n.hasUpper() {
+		return tree.Btime(f.lower, n.lower)
+	}
+	f.renameMu.RLock()
+	defer f.renameMu.RUnlock()
+	at, err := f.at(n)
+	if err != nil {
+		return tree.Time{}, false
+	}
+	defer f.done(at)
+	if i := at.inode; i.name != "" {
+		return tree.HostBtime(i.dir, i.name)
+	}
+	return tree.HostBtime(at.fd, "")
+}
+
 // dirNlink is 2 plus the number of visible subdirectories.
 func (f *FS) dirNlink(n *node, dead bool) (uint32, error) {
 	if dead {

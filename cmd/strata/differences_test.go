@@ -254,6 +254,39 @@ var readmeDifferences = map[string]func(*testing.T){
 			}
 		})
 	},
+	"lsattr, chattr and other ioctls; filefrag": func(t *testing.T) {
+		m := newPlainMount(t, "echo x > f")
+		m.with(func(at func(string) string) {
+			f, err := os.OpenFile(at("f"), os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			_, err = unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+			m.wantErrno("FS_IOC_GETFLAGS", err, unix.ENOTTY)
+			m.wantErrno("FS_IOC_SETFLAGS", unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, 0), unix.ENOTTY)
+			const fiemap = 0xc020660b
+			_, err = unix.IoctlGetInt(int(f.Fd()), fiemap)
+			m.wantErrno("FS_IOC_FIEMAP", err, unix.EOPNOTSUPP)
+		})
+	},
+	"atime, when a file is read": func(t *testing.T) {
+		// Older than mtime, or relatime would leave it.
+		m := newPlainMount(t, "for f in untouched chmod written; do echo x > $f; touch -a -d @1 $f; done")
+		m.with(func(at func(string) string) {
+			if err := errors.Join(os.Chmod(at("chmod"), 0o600), os.WriteFile(at("written"), []byte("y"), 0)); err != nil {
+				t.Fatal(err)
+			}
+			for name, moves := range map[string]bool{"untouched": false, "chmod": false, "written": true} {
+				if _, err := os.ReadFile(at(name)); err != nil {
+					t.Fatal(err)
+				}
+				if st := m.stat(at(name)); (st.Atim.Sec != 1) != moves {
+					t.Errorf("%s was read, and its atime is %v", name, st.Atim)
+				}
+			}
+		})
+	},
 	"uppers made without root": func(t *testing.T) {
 		m := newPlainMount(t, "echo x > f")
 		m.options = ",userxattr"

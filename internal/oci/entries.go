@@ -65,7 +65,7 @@ func (es *entries) settle(archive string) {
 	}
 	claims := make(map[Reference]*claim)
 	for _, e := range es.list {
-		rank := platformRank(e.platform)
+		rank := Platform{}.rank(e.platform)
 		for _, ref := range e.refs {
 			c := claims[ref]
 			switch {
@@ -84,13 +84,13 @@ func (es *entries) settle(archive string) {
 	}
 	es.list = slices.DeleteFunc(es.list, func(e entry) bool {
 		return len(e.refs) > 0 && !slices.ContainsFunc(e.refs, func(ref Reference) bool {
-			return platformRank(e.platform) == claims[ref].best
+			return Platform{}.rank(e.platform) == claims[ref].best
 		})
 	})
 	for i := range es.list {
 		e := &es.list[i]
 		e.refs = slices.DeleteFunc(e.refs, func(ref Reference) bool {
-			return platformRank(e.platform) != claims[ref].best
+			return Platform{}.rank(e.platform) != claims[ref].best
 		})
 		for _, ref := range e.refs {
 			if e.err == nil {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -44,8 +43,8 @@ func isAttestation(d v1.Descriptor) bool {
 	return d.Platform != nil && d.Platform.OS == "unknown" && d.Platform.Architecture == "unknown"
 }
 
-// pickPlatform chooses the manifest for this machine.
-func pickPlatform(manifests []v1.Descriptor) (v1.Descriptor, error) {
+// pickPlatform chooses the manifest for a platform.
+func pickPlatform(manifests []v1.Descriptor, want Platform) (v1.Descriptor, error) {
 	best, bestRank := v1.Descriptor{}, 0
 	var have []string
 	for _, d := range manifests {
@@ -55,7 +54,7 @@ func pickPlatform(manifests []v1.Descriptor) (v1.Descriptor, error) {
 		if p := platformName(d.Platform); !slices.Contains(have, p) {
 			have = append(have, p)
 		}
-		if rank := platformRank(d.Platform); rank > bestRank {
+		if rank := want.rank(d.Platform); rank > bestRank {
 			best, bestRank = d, rank
 		}
 	}
@@ -69,21 +68,7 @@ func pickPlatform(manifests []v1.Descriptor) (v1.Descriptor, error) {
 	if len(have) > most {
 		have = append(have[:most], "...")
 	}
-	return best, fmt.Errorf("no image for linux/%s; there are: %s", runtime.GOARCH, strings.Join(have, ", "))
-}
-
-// platformRank is 0 for a platform that is not this machine's, and larger
-// the better it fits.
-func platformRank(p *v1.Platform) int {
-	switch {
-	case p == nil:
-		return 1 // not said: better than nothing
-	case p.OS != "linux" || p.Architecture != runtime.GOARCH:
-		return 0
-	case p.Variant != "":
-		return 2 // it may need a newer CPU than this one
-	}
-	return 3
+	return best, fmt.Errorf("no image for %s; there are: %s", want, strings.Join(have, ", "))
 }
 
 func platformName(p *v1.Platform) string {

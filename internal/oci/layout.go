@@ -12,15 +12,9 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-const (
-	// annotationContainerdName is a whole reference, always, as containerd
-	// and docker write it.
-	annotationContainerdName = "io.containerd.image.name"
-
-	// maxIndexDepth is how often an index may lead to another. In practice
-	// it is once: an image's index of platforms.
-	maxIndexDepth = 4
-)
+// annotationContainerdName is a whole reference, always, as containerd and
+// docker write it.
+const annotationContainerdName = "io.containerd.image.name"
 
 // layout reads an OCI image layout.
 type layout struct {
@@ -114,7 +108,7 @@ func entryReference(annotations map[string]string, baseName string) (Reference, 
 
 // image reads the image that top, an entry of index.json, leads to.
 func (l layout) image(ctx context.Context, top v1.Descriptor, refs []Reference) (*Image, error) {
-	raw, mediaType, config, err := l.documents(top)
+	raw, mediaType, config, err := documents{read: l.readBlob}.follow(top)
 	if err != nil {
 		return nil, fmt.Errorf("%s: image %s: %w", l.archive, imageName(refs, Digest(top.Digest)), err)
 	}
@@ -128,54 +122,6 @@ func (l layout) image(ctx context.Context, top v1.Descriptor, refs []Reference) 
 		}
 	}
 	return img, nil
-}
-
-func (l layout) documents(top v1.Descriptor) (manifest []byte, mediaType string, config []byte, err error) {
-	d, err := l.resolve(top)
-	if err != nil {
-		return nil, "", nil, err
-	}
-	if err := checkManifestType(d.MediaType); err != nil {
-		return nil, "", nil, fmt.Errorf("%s: %w", d.Digest, err)
-	}
-	manifest, err = l.readBlob(d, maxManifestBytes)
-	if err != nil {
-		return nil, "", nil, fmt.Errorf("manifest %s: %w", d.Digest, err)
-	}
-	m, err := ParseManifest(manifest, d.MediaType)
-	if err != nil {
-		return nil, "", nil, fmt.Errorf("%s: %w", d.Digest, err)
-	}
-	config, err = l.readBlob(m.Config, maxConfigBytes)
-	if err != nil {
-		return nil, "", nil, fmt.Errorf("config %s: %w", m.Config.Digest, err)
-	}
-	return manifest, d.MediaType, config, nil
-}
-
-// resolve follows d through indexes to a manifest for this machine.
-func (l layout) resolve(d v1.Descriptor) (Descriptor, error) {
-	for range maxIndexDepth {
-		desc, err := parseDescriptor(d)
-		if err != nil {
-			return Descriptor{}, err
-		}
-		if !isIndexType(desc.MediaType) {
-			return desc, nil
-		}
-		raw, err := l.readBlob(desc, maxManifestBytes)
-		if err != nil {
-			return Descriptor{}, fmt.Errorf("index %s: %w", desc.Digest, err)
-		}
-		manifests, err := parseIndex(raw, desc.MediaType)
-		if err == nil {
-			d, err = pickPlatform(manifests)
-		}
-		if err != nil {
-			return Descriptor{}, fmt.Errorf("%s: %w", desc.Digest, err)
-		}
-	}
-	return Descriptor{}, fmt.Errorf("indexes within indexes, deeper than %d", maxIndexDepth)
 }
 
 // blobPath may be used for digests that were parsed, and no others.

@@ -116,8 +116,8 @@ func (l layout) image(ctx context.Context, top v1.Descriptor, refs []Reference) 
 	if err != nil {
 		return nil, err
 	}
-	for i, layer := range img.Layers {
-		if err := l.checkPresent(ctx, layer, foreignURLs(raw, i)); err != nil {
+	for _, layer := range img.Layers {
+		if err := l.checkPresent(ctx, layer, foreignURLs(raw, layer.Digest)); err != nil {
 			return nil, err
 		}
 	}

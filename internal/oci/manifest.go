@@ -130,13 +130,42 @@ func isLayerType(mediaType string) bool {
 }
 
 // foreignURLs tells where a layer's publisher wants it to be fetched from,
-// for layers that archives and registries leave out. i counts from the base.
-func foreignURLs(manifest []byte, i int) []string {
+// for layers that archives and registries leave out.
+func foreignURLs(manifest []byte, layer Digest) []string {
 	var m v1.Manifest
-	if err := decodeJSON(manifest, &m); err != nil || i >= len(m.Layers) {
+	if err := decodeJSON(manifest, &m); err != nil {
 		return nil
 	}
-	return m.Layers[i].URLs
+	for _, l := range m.Layers {
+		if string(l.Digest) == string(layer) {
+			return l.URLs
+		}
+	}
+	return nil
+}
+
+// ReplaceLayers is a manifest with other blobs for the same layers, base first:
+// what is said of them in annotations stays.
+func ReplaceLayers(manifest []byte, mediaType string, layers []Descriptor) ([]byte, error) {
+	if _, err := ParseManifest(manifest, mediaType); err != nil {
+		return nil, err
+	}
+	var m v1.Manifest
+	if err := decodeJSON(manifest, &m); err != nil {
+		return nil, err
+	}
+	if len(layers) != len(m.Layers) {
+		return nil, fmt.Errorf("manifest of %d layers, %d to put in their places", len(m.Layers), len(layers))
+	}
+	m.MediaType = mediaType // it is optional, and no registry minds it
+	for i, l := range layers {
+		if m.Layers[i].Digest != digest.Digest(l.Digest) {
+			m.Layers[i] = v1.Descriptor{
+				MediaType: l.MediaType, Digest: digest.Digest(l.Digest), Size: l.Size, Annotations: m.Layers[i].Annotations,
+			}
+		}
+	}
+	return json.Marshal(m)
 }
 
 // encodeManifest is the OCI manifest of config and layers: the same for the

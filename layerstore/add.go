@@ -28,6 +28,10 @@ const (
 
 	// KeepNever keeps none. The digests are remembered all the same.
 	KeepNever
+
+	// KeepAlways keeps all as they came, also those that the store could make
+	// again: what leaves it then needs no work.
+	KeepAlways
 )
 
 // Limits guard against layers that are made to exhaust the machine. Zero
@@ -56,9 +60,14 @@ type AddOptions struct {
 	Limits    Limits
 	KeepBlobs KeepBlobs
 
+	// Jobs is how many of an image's layers are read at once. Zero means one:
+	// a layer from a disk keeps two cores busy by itself. One from a network
+	// mostly waits.
+	Jobs int
+
 	// Progress is told of every n bytes that were read of a layer's blob, or
-	// that need not be read. It is called from other goroutines, for one layer
-	// at a time. May be nil.
+	// that need not be read. It is called from other goroutines, with several
+	// Jobs at the same time. May be nil.
 	Progress func(layer oci.DiffID, n int64)
 }
 
@@ -252,6 +261,8 @@ func (a *addition) prepare() (err error) {
 
 // staged tells the Hold what there is to publish.
 func (a *addition) staged() {
+	a.h.mu.Lock()
+	defer a.h.mu.Unlock()
 	switch {
 	case !a.known:
 		a.h.layers = append(a.h.layers, a.diffID)

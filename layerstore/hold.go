@@ -35,14 +35,14 @@ type Hold struct {
 	dir  string   // tmp/<random>
 	lock *os.File // dir, locked exclusively
 
-	objects *os.File // staged objects; opened on first use
-
-	mu     sync.Mutex
-	staged map[tree.ObjectDigest]bool // objects in staging; guarded by mu
-
-	layers  []oci.DiffID // in staging
-	sources []oci.DiffID // layers that are known and get further sources
+	objects *os.File     // staged objects; opened on first use
 	blobs   []oci.Digest // manifests and configs in staging
+
+	mu      sync.Mutex                 // guards what follows
+	staged  map[tree.ObjectDigest]bool // objects in staging
+	layers  []oci.DiffID               // in staging
+	sources []oci.DiffID               // layers that are known and get further sources
+	streams int                        // contents that have been streamed into staging
 }
 
 // Hold waits for a running gc to end.

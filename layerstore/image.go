@@ -10,7 +10,10 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"strata/internal/oci"
 )
@@ -62,14 +65,9 @@ func imageName(img *oci.Image) string {
 
 // addImage publishes all but the references.
 func (h *Hold) addImage(ctx context.Context, img *oci.Image, o AddOptions) (Added, error) {
-	var added Added
-	for _, l := range img.Layers {
-		open := func() (io.ReadCloser, error) { return l.Open(ctx) } // which verifies
-		a, err := h.stageLayer(ctx, l.DiffID, Source{l.Digest, l.Size, l.MediaType}, open, o)
-		if err != nil {
-			return Added{}, fmt.Errorf("layer %s: %w", l.DiffID, err)
-		}
-		added.add(a)
+	added, err := h.stageLayers(ctx, img.Layers, o)
+	if err != nil {
+		return Added{}, err
 	}
 	for _, b := range [][]byte{img.Config, img.Manifest} {
 		if err := h.stageBlob(b); err != nil {
@@ -77,6 +75,40 @@ func (h *Hold) addImage(ctx context.Context, img *oci.Image, o AddOptions) (Adde
 		}
 	}
 	return added, h.publish()
+}
+
+// stageLayers stages an image's layers, several at once if the options say so.
+func (h *Hold) stageLayers(ctx context.Context, layers []oci.Layer, o AddOptions) (Added, error) {
+	if err := h.openStagedObjects(); err != nil {
+		return Added{}, err
+	}
+	var mu sync.Mutex
+	var sum Added // guarded by mu
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(max(o.Jobs, 1))
+	for i, first := range layers {
+		if slices.ContainsFunc(layers[:i], func(l oci.Layer) bool { return l.DiffID == first.DiffID }) {
+			continue // it comes with that one: a layer is staged by one at a time
+		}
+		g.Go(func() error {
+			for _, l := range layers[i:] {
+				if l.DiffID != first.DiffID {
+					continue
+				}
+				open := func() (io.ReadCloser, error) { return l.Open(ctx) } // which verifies
+				added, err := h.stageLayer(ctx, l.DiffID, Source{l.Digest, l.Size, l.MediaType}, open, o)
+				if err != nil {
+					return fmt.Errorf("layer %s: %w", l.DiffID, err)
+				}
+				mu.Lock()
+				sum.add(added)
+				mu.Unlock()
+			}
+			return nil
+		})
+	}
+	err := g.Wait()
+	return sum, err
 }
 
 // stageBlob brings a manifest or config into staging.
@@ -196,6 +228,14 @@ func (s *Store) readImage(e indexEntry) (Image, error) {
 		image.Created = *c.Created
 	}
 	return image, nil
+}
+
+// Document returns a manifest or config by its digest.
+func (s *Store) Document(d oci.Digest) ([]byte, error) {
+	if _, err := oci.ParseDigest(string(d)); err != nil {
+		return nil, err
+	}
+	return s.readBlob(d)
 }
 
 // readBlob reads a manifest or config.

@@ -34,7 +34,10 @@ func (s *Store) HasLayer(diffID oci.DiffID) bool {
 
 // hasLayer looks into staging, too.
 func (h *Hold) hasLayer(diffID oci.DiffID) bool {
-	return slices.Contains(h.layers, diffID) || h.s.HasLayer(diffID)
+	h.mu.Lock()
+	staged := slices.Contains(h.layers, diffID)
+	h.mu.Unlock()
+	return staged || h.s.HasLayer(diffID)
 }
 
 // Layer is an open layer.

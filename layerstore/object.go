@@ -82,7 +82,7 @@ func (h *Hold) stageObject(d tree.ObjectDigest, data []byte) (known bool, err er
 // The bytes also go to tee, if there is one. Runs of zeros become holes, so a
 // sparse file does not fill the disk.
 func (h *Hold) streamObject(r io.Reader, size int64, tee io.Writer, buf []byte) (d tree.ObjectDigest, known bool, err error) {
-	const name = "stream" // one at a time
+	name := h.streamName()
 	fd, err := openat(h.objects, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, objectMode)
 	if err != nil {
 		return d, false, h.stagingError("create", name, err)
@@ -118,6 +118,14 @@ func (h *Hold) streamObject(r io.Reader, size int64, tee io.Writer, buf []byte) 
 	}
 	sum.Sum(d[:0])
 	return d, h.claim(d, size), nil
+}
+
+// streamName is a name in staging for a content whose digest is not known yet.
+func (h *Hold) streamName() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.streams++
+	return fmt.Sprintf("stream-%d", h.streams)
 }
 
 // holeSize is the least run of zeros that becomes a hole; it is aligned to

@@ -34,6 +34,8 @@ func sourceForm(src Source, c compression, keep KeepBlobs) string {
 	switch {
 	case src.Digest == "":
 		return ""
+	case keep == KeepAlways:
+		return formBlob
 	case c.name == "":
 		return formTar
 	case keep == KeepNever:
@@ -44,11 +46,12 @@ func sourceForm(src Source, c compression, keep KeepBlobs) string {
 
 // wantsSource tells whether the layer, which is known, lacks src.
 func (h *Hold) wantsSource(diffID oci.DiffID, src Source, keep KeepBlobs) bool {
-	if src.Digest == "" || keep == KeepNever || src.Digest.Hex() == diffID.Hex() {
+	always := keep == KeepAlways
+	if src.Digest == "" || keep == KeepNever || src.Digest.Hex() == diffID.Hex() && !always {
 		return false
 	}
 	for _, dir := range []string{h.s.layerPath(diffID), h.path(stagedLayers, diffID.Hex()), h.path(stagedSources, diffID.Hex())} {
-		if r, err := readSource(dir, src.Digest); err == nil && r.Form != formNone {
+		if r, err := readSource(dir, src.Digest); err == nil && (r.Form == formBlob || r.Form == formTar && !always) {
 			return false
 		}
 	}
@@ -113,17 +116,29 @@ func (s *Store) Blob(d oci.Digest) (io.ReadCloser, error) {
 	if _, err := oci.ParseDigest(string(d)); err != nil {
 		return nil, err
 	}
-	if s.HasLayer(oci.DiffID(d)) {
-		return s.Tar(oci.DiffID(d))
+	if diffID := oci.DiffID(d); s.HasLayer(diffID) {
+		return s.layerBlob(diffID, d)
 	}
-	dir, r, err := s.findSource(d)
+	diffID, err := s.findSource(d)
 	if err != nil {
 		return nil, fmt.Errorf("blob %s: %w", d, err)
 	}
-	if r.Form == formNone {
+	return s.layerBlob(diffID, d)
+}
+
+// layerBlob is Blob for one who knows which layer was read from d.
+func (s *Store) layerBlob(diffID oci.DiffID, d oci.Digest) (io.ReadCloser, error) {
+	r, err := readSource(s.layerPath(diffID), d)
+	switch {
+	case err == nil && r.Form == formBlob:
+	case d.Hex() == diffID.Hex() || err == nil && r.Form == formTar:
+		return s.Tar(diffID)
+	case err == nil || errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("blob %s: %w", d, ErrNotKept)
+	default:
+		return nil, fmt.Errorf("blob %s: %w", d, err)
 	}
-	f, err := os.Open(filepath.Join(dir, blobFile(d)))
+	f, err := os.Open(filepath.Join(s.layerPath(diffID), blobFile(d)))
 	if err != nil {
 		return nil, fmt.Errorf("blob %s: %w", d, err)
 	}
@@ -131,25 +146,34 @@ func (s *Store) Blob(d oci.Digest) (io.ReadCloser, error) {
 		what: "blob " + string(d), size: r.Size, want: string(d)}, nil
 }
 
+// keeps tells whether layerBlob gives d back.
+func (s *Store) keeps(diffID oci.DiffID, d oci.Digest) bool {
+	if d.Hex() == diffID.Hex() {
+		return s.HasLayer(diffID)
+	}
+	r, err := readSource(s.layerPath(diffID), d)
+	return err == nil && r.Form != formNone
+}
+
 // findSource finds the layer that was read from blob d and, of several, one
 // that can give it back.
-func (s *Store) findSource(d oci.Digest) (dir string, r sourceRecord, err error) {
+func (s *Store) findSource(d oci.Digest) (oci.DiffID, error) {
 	layers, err := s.layers()
 	if err != nil {
-		return "", sourceRecord{}, err
+		return "", err
 	}
-	err = &NotFoundError{Root: s.root, Kind: "blob", Name: string(d)}
+	found, err := oci.DiffID(""), error(&NotFoundError{Root: s.root, Kind: "blob", Name: string(d)})
 	for _, diffID := range layers {
-		found, readErr := readSource(s.layerPath(diffID), d)
+		r, readErr := readSource(s.layerPath(diffID), d)
 		if errors.Is(readErr, fs.ErrNotExist) {
 			continue
 		} else if readErr != nil {
-			return "", sourceRecord{}, readErr
+			return "", readErr
 		}
-		dir, r, err = s.layerPath(diffID), found, nil
+		found, err = diffID, nil
 		if r.Form != formNone {
 			break
 		}
 	}
-	return dir, r, err
+	return found, err
 }

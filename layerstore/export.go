@@ -20,7 +20,7 @@ type ExportOptions struct {
 	// Elsewhere tells whether a blob is where the image is to go, so that the
 	// store need not give it. It is asked only for what the store cannot give.
 	// May be nil.
-	Elsewhere func(context.Context, oci.Digest) (bool, error)
+	Elsewhere func(context.Context, oci.Descriptor) (bool, error)
 }
 
 // Remade is a layer that leaves the store in another blob than it came in.
@@ -89,7 +89,7 @@ func (x *export) remake(ctx context.Context, layers []oci.Descriptor, o ExportOp
 			continue
 		}
 		if o.Elsewhere != nil {
-			if there, err := o.Elsewhere(ctx, d.Digest); err != nil {
+			if there, err := o.Elsewhere(ctx, d); err != nil {
 				return err
 			} else if there {
 				continue

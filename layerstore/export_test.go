@@ -58,7 +58,7 @@ func TestExport(t *testing.T) {
 			t.Errorf("%d blobs are kept, want %d", added.Blobs, kept)
 		}
 		got, remade, err := s.Export(t.Context(), image, layerstore.ExportOptions{
-			Elsewhere: func(context.Context, oci.Digest) (bool, error) { return false, errors.New("nobody needs to ask") },
+			Elsewhere: func(context.Context, oci.Descriptor) (bool, error) { return false, errors.New("nobody needs to ask") },
 		})
 		if err != nil || len(remade) > 0 {
 			t.Fatalf("remade %v (error: %v)", remade, err)
@@ -123,7 +123,9 @@ func TestExportRemakes(t *testing.T) {
 	verifyStore(t, other)
 
 	// What is there need not be made.
-	there := func(_ context.Context, d oci.Digest) (bool, error) { return d == odd.src.Digest || d == top.src.Digest, nil }
+	there := func(_ context.Context, d oci.Descriptor) (bool, error) {
+		return d.Digest == odd.src.Digest || d.Digest == top.src.Digest, nil
+	}
 	got, remade, err = s.Export(t.Context(), image, layerstore.ExportOptions{Elsewhere: there})
 	if err != nil || len(remade) > 0 || got.Digest() != want.Digest() {
 		t.Errorf("manifest %s, remade %v (error: %v), want all as it was", got.Digest(), remade, err)
@@ -131,7 +133,7 @@ func TestExportRemakes(t *testing.T) {
 	if _, err := got.Layers[0].Open(t.Context()); !errors.Is(err, layerstore.ErrNotKept) {
 		t.Errorf("what is not there is read: %v", err)
 	}
-	failing := func(context.Context, oci.Digest) (bool, error) { return false, errors.New("the line is dead") }
+	failing := func(context.Context, oci.Descriptor) (bool, error) { return false, errors.New("the line is dead") }
 	if _, _, err = s.Export(t.Context(), image, layerstore.ExportOptions{Elsewhere: failing}); err == nil || !strings.Contains(err.Error(), "the line is dead") {
 		t.Errorf("error %v", err)
 	}

@@ -38,14 +38,23 @@ type program struct {
 	root  string // of the store
 	run   string // of the run state; empty means the default
 	store *layerstore.Store
+
+	registry string // where references without a host are; empty means docker.io
 }
 
 // commands is the table of contents.
 func commands(p *program) []*cli.Command {
 	return []*cli.Command{
 		loadCommand(p),
+		saveCommand(p),
+		pullCommand(p),
+		pushCommand(p),
+		loginCommand(p),
+		logoutCommand(p),
 		imagesCommand(p),
 		historyCommand(p),
+		inspectCommand(p),
+		tagCommand(p),
 		rmiCommand(p),
 		createCommand(p),
 		mountCommand(p),
@@ -83,7 +92,7 @@ func newApp(p *program) *cli.App {
 		UsageText: `strata [--root DIR] COMMAND [ARGUMENTS]
 
 A first look:
-   strata load debian.tar              load the images of an archive
+   strata pull debian:12               get an image (or: strata load debian.tar)
    strata create --name deb debian:12  make a container of one
    strata mount deb                    mount it; prints the directory
    strata diff deb                     what has been changed in it
@@ -93,6 +102,7 @@ A first look:
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "root", Usage: "the store is in `DIR` (STRATA_ROOT; else " + layerstore.DefaultRoot() + ")"},
 			&cli.StringFlag{Name: "run", Usage: "mount points and logs are in `DIR` (STRATA_RUN; else /run/strata or $XDG_RUNTIME_DIR/strata)"},
+			&cli.StringFlag{Name: "registry", Usage: "names without a host, as redis:7, are on `HOST` (STRATA_REGISTRY; else docker.io)"},
 			&cli.BoolFlag{Name: "debug", Usage: "log more to stderr"},
 			&cli.BoolFlag{Name: "version", Usage: "print the version of the program"},
 		},
@@ -155,6 +165,7 @@ func (p *program) setUp(c *cli.Context) {
 	}
 	p.root = first(c.String("root"), p.Getenv("STRATA_ROOT"), layerstore.DefaultRoot())
 	p.run = first(c.String("run"), p.Getenv("STRATA_RUN"))
+	p.registry = first(c.String("registry"), p.Getenv("STRATA_REGISTRY"))
 	level := slog.LevelWarn
 	if c.Bool("debug") {
 		level = slog.LevelDebug

@@ -29,13 +29,14 @@ Example:
 			if err != nil {
 				return err
 			}
-			img, err := p.store.Image(c.Args().First())
+			name := p.imageName(c.Args().First())
+			img, err := p.store.Image(name)
 			if err != nil {
 				return err
 			}
 			ct, err := containers.Create(c.Context, img, container.CreateOptions{
 				Name:      c.String("name"),
-				Reference: shownName(img, c.Args().First()),
+				Reference: shownName(img, name),
 			})
 			if err != nil {
 				return err

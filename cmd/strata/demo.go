@@ -13,6 +13,7 @@ import (
 
 	"strata/internal/container"
 	"strata/internal/oci"
+	"strata/layerstore"
 	"strata/testdata"
 )
 
@@ -217,11 +218,11 @@ httpd and dbd both have, is new only the first time.
 `, d.dir, strings.Trim(demoPicture, "\n"))
 	err = d.show("strata load demo.oci", func() error {
 		for _, img := range list {
-			loaded, err := d.loadImage(ctx, store, img, false)
+			loaded, err := d.loadImage(ctx, store, img, layerstore.AddOptions{}, false)
 			if err != nil {
 				return err
 			}
-			if err := d.printLoaded(loaded); err != nil {
+			if err := d.printLoaded("Loaded", loaded); err != nil {
 				return err
 			}
 		}

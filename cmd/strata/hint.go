@@ -8,6 +8,7 @@ import (
 	"github.com/xrash/smetrics"
 
 	"strata/internal/container"
+	"strata/internal/oci"
 	"strata/layerstore"
 )
 
@@ -60,10 +61,13 @@ func (p *program) hintFor(err error) string {
 	var noContainer *container.NotFoundError
 	var noImage *layerstore.NotFoundError
 	var mounted *container.MountedError
+	var registry *oci.RegistryError
 	switch {
+	case errors.As(err, &registry):
+		return registryHint(registry)
 	case errors.As(err, &noContainer):
 		if p.store != nil {
-			if _, err := p.store.Image(noContainer.Name); err == nil {
+			if _, err := p.store.Image(p.imageName(noContainer.Name)); err == nil {
 				return noContainer.Name + " is an image; make a container of it: strata create " + noContainer.Name
 			}
 		}
@@ -75,6 +79,23 @@ func (p *program) hintFor(err error) string {
 		return "see: strata images"
 	case errors.As(err, &mounted) && mounted.Record.PID != 0:
 		return "unmount it first: strata umount " + mounted.Record.Name
+	}
+	return ""
+}
+
+func registryHint(err *oci.RegistryError) string {
+	loggingIn := err.Op == "log in to"
+	switch {
+	case errors.Is(err, oci.ErrPlainHTTP):
+		return "if it is to be trusted over this network, add --plain-http"
+	case errors.Is(err, oci.ErrUnauthorized) && loggingIn:
+		return "user and password are not those of " + err.Host + " (some registries want a token for a password)"
+	case errors.Is(err, oci.ErrUnauthorized):
+		return "if there is such an image, log in first, as somebody who may: strata login " + err.Host
+	case errors.Is(err, oci.ErrNoSuchImage) && loggingIn:
+		return "is " + err.Host + " a registry?"
+	case errors.Is(err, oci.ErrNoSuchImage):
+		return "look at the name, the tag and the registry, which is " + err.Host
 	}
 	return ""
 }

@@ -35,7 +35,7 @@ func historyCommand(p *program) *cli.Command {
 			if err != nil {
 				return err
 			}
-			img, err := store.Image(c.Args().First())
+			img, err := store.Image(p.imageName(c.Args().First()))
 			if err != nil {
 				return err
 			}

@@ -27,13 +27,18 @@ func imagesCommand(p *program) *cli.Command {
 	return &cli.Command{
 		Name:      "images",
 		Usage:     "list images",
-		ArgsUsage: "[-q]",
+		ArgsUsage: "[-q | --tree]",
 		Description: `SIZE is what the files of all layers add up to. OWN is what the image takes on
 disk alone, and what would be free without it; SHARED is what other images need
-as well.`,
+as well.
+
+--tree shows which image stands on which layers: what is to the left is shared by
+all that hangs from it. Contents are shared besides, wherever they are equal, so
+OWN can be less than the layers that an image has alone.`,
 		Flags: []cli.Flag{
 			jsonFlag(), noTruncFlag(),
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print ids only"},
+			&cli.BoolFlag{Name: "tree", Usage: "show the tree of layers that the images stand on"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := wantArgs(c, 0, 0); err != nil {
@@ -44,13 +49,19 @@ as well.`,
 				return err
 			}
 			if c.Bool("quiet") {
+				if c.Bool("tree") {
+					return wrongUsage(c, "-q and --tree exclude each other")
+				}
 				return p.printImageIDs(store, c.Bool("no-trunc"))
 			}
 			usage, err := store.Usage(c.Context)
 			if err != nil {
 				return err
 			}
-			if c.Bool("json") {
+			switch {
+			case c.Bool("tree"):
+				return p.printImageTree(growTree(usage), c.Bool("json"), c.Bool("no-trunc"))
+			case c.Bool("json"):
 				return p.printJSON(imagesJSON(usage.Images))
 			}
 			t := newTable("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE", "OWN", "SHARED")

@@ -34,13 +34,14 @@ also compressed with gzip or zstd; - is standard input. All images in it are
 loaded, or just IMAGE. A layer that is known is not read again; a file whose
 contents are known, in whatever layer, is not stored again.
 
+` + keepBlobsHelp + `
+
 Examples:
    strata load debian.tar.zst
    strata load ./layout nginx:1
    docker save redis | strata load -`,
 		Flags: []cli.Flag{
-			jsonFlag(),
-			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "show no progress"},
+			jsonFlag(), quietFlag(), keepBlobsFlag(),
 		},
 		Action: func(c *cli.Context) error {
 			if err := wantArgs(c, 1, 2); err != nil {
@@ -52,6 +53,10 @@ Examples:
 }
 
 func (p *program) load(c *cli.Context) error {
+	keep, err := keepBlobs(c)
+	if err != nil {
+		return err
+	}
 	store, err := p.openStore()
 	if err != nil {
 		return err
@@ -63,7 +68,7 @@ func (p *program) load(c *cli.Context) error {
 	defer archive.Close()
 	images, unusable := archive.Images()
 	if c.NArg() == 2 {
-		ref, err := oci.ParseReference(c.Args().Get(1))
+		ref, err := p.parseReference(c.Args().Get(1))
 		if err != nil {
 			return err
 		}
@@ -78,13 +83,13 @@ func (p *program) load(c *cli.Context) error {
 	}
 	loaded := []loadedJSON{}
 	for _, img := range images {
-		l, err := p.loadImage(c.Context, store, img, !c.Bool("quiet"))
+		l, err := p.loadImage(c.Context, store, img, layerstore.AddOptions{KeepBlobs: keep}, !c.Bool("quiet"))
 		if err != nil {
 			return errors.Join(err, unusable)
 		}
 		loaded = append(loaded, l)
 		if !c.Bool("json") {
-			if err := p.printLoaded(l); err != nil {
+			if err := p.printLoaded("Loaded", l); err != nil {
 				return err
 			}
 		}
@@ -97,12 +102,11 @@ func (p *program) load(c *cli.Context) error {
 	return unusable
 }
 
-func (p *program) loadImage(ctx context.Context, store *layerstore.Store, img *oci.Image, show bool) (loadedJSON, error) {
-	var o layerstore.AddOptions
+func (p *program) loadImage(ctx context.Context, store *layerstore.Store, img *oci.Image, o layerstore.AddOptions, show bool) (loadedJSON, error) {
 	if show {
-		bars := p.newProgress(store, img)
+		bars := p.newLoadProgress(store, img)
 		defer bars.end()
-		o.Progress = bars.read
+		o.Progress = bars.move
 	}
 	added, stats, err := store.AddImage(ctx, img, o)
 	if err != nil {
@@ -119,7 +123,8 @@ func (p *program) loadImage(ctx context.Context, store *layerstore.Store, img *o
 	return l, nil
 }
 
-func (p *program) printLoaded(l loadedJSON) error {
+// printLoaded says which image has come, verb being how.
+func (p *program) printLoaded(verb string, l loadedJSON) error {
 	detail := "all layers known"
 	if l.NewLayers > 0 {
 		detail = fmt.Sprintf("%s of %d new: %s with %s, of which %s with %s are new",
@@ -128,12 +133,12 @@ func (p *program) printLoaded(l loadedJSON) error {
 			count(l.NewContents, "content", "contents"), size(l.NewBytes))
 	}
 	for _, ref := range l.References {
-		if err := p.println(fmt.Sprintf("Loaded image: %s (%s)", ref, detail)); err != nil {
+		if err := p.println(fmt.Sprintf("%s image: %s (%s)", verb, ref, detail)); err != nil {
 			return err
 		}
 	}
 	if len(l.References) == 0 {
-		return p.println(fmt.Sprintf("Loaded image ID: %s (%s)", l.ID, detail))
+		return p.println(fmt.Sprintf("%s image ID: %s (%s)", verb, l.ID, detail))
 	}
 	return nil
 }

@@ -25,6 +25,11 @@ func noTruncFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "no-trunc", Usage: "shorten nothing"}
 }
 
+// quietFlag is on every command that shows how far it is.
+func quietFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "show no progress"}
+}
+
 // printJSON prints one value, indented.
 func (p *program) printJSON(v any) error {
 	e := json.NewEncoder(p.Stdout)

@@ -14,8 +14,8 @@ import (
 	"strata/layerstore"
 )
 
-// progress shows on stderr how far the layers of an image are read: a bar each
-// on a terminal, a line each elsewhere.
+// progress shows on stderr how far the layers of an image are: a bar each on a
+// terminal, a line each elsewhere.
 type progress struct {
 	out  io.Writer
 	bars *mpb.Progress // nil if out is no terminal
@@ -25,49 +25,84 @@ type progress struct {
 }
 
 type layerProgress struct {
-	total, read int64
-	known       bool // the store has it
-	bar         *mpb.Bar
+	total, current int64
+	done           string // what to call it once all of it has come; empty: finish says
+	finished       bool
+	bar            *mpb.Bar
 }
 
-func (p *program) newProgress(store *layerstore.Store, img *oci.Image) *progress {
+func (p *program) newProgress() *progress {
 	g := &progress{out: p.Stderr, layers: map[oci.DiffID]*layerProgress{}}
 	if isTerminal(p.Stderr) {
 		g.bars = mpb.New(mpb.WithOutput(p.Stderr), mpb.WithWidth(48))
 	}
+	return g
+}
+
+// newLoadProgress is for layers that come into the store.
+func (p *program) newLoadProgress(store *layerstore.Store, img *oci.Image) *progress {
+	g := p.newProgress()
 	for _, l := range img.Layers {
-		if g.layers[l.DiffID] == nil {
-			g.layers[l.DiffID] = &layerProgress{total: l.Size, known: store.HasLayer(l.DiffID)}
+		done := "read"
+		if store.HasLayer(l.DiffID) {
+			done = "known"
 		}
+		g.add(l, done)
 	}
 	return g
 }
 
-// read hears that n bytes more of a layer's blob are done.
-func (g *progress) read(id oci.DiffID, n int64) {
+func (g *progress) add(l oci.Layer, done string) {
+	if g.layers[l.DiffID] == nil {
+		g.layers[l.DiffID] = &layerProgress{total: l.Size, done: done}
+	}
+}
+
+// move hears that n bytes more of a layer's blob are done, or fewer if n is
+// negative.
+func (g *progress) move(id oci.DiffID, n int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	l := g.layers[id]
 	if l == nil {
 		return
 	}
-	before := l.read
-	l.read += n
-	switch {
-	case g.bars != nil:
-		if l.bar == nil {
-			l.bar = g.bars.AddBar(l.total,
-				mpb.PrependDecorators(decor.Name(id.Short()+" ")),
-				mpb.AppendDecorators(decor.CountersKiloByte("% .1f / % .1f"), decor.Percentage(decor.WCSyncSpace)))
-		}
-		l.bar.SetCurrent(l.read)
-	case before < l.total && l.read >= l.total:
-		done := "read"
-		if l.known {
-			done = "known"
-		}
-		fmt.Fprintf(g.out, "layer %s: %s %s\n", id.Short(), size(l.total), done)
+	l.current += n
+	if g.bars != nil {
+		g.draw(id, l)
 	}
+	if l.done != "" && l.current >= l.total {
+		g.say(id, l, l.done)
+	}
+}
+
+// finish hears how a layer has come to its end.
+func (g *progress) finish(id oci.DiffID, how string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if l := g.layers[id]; l != nil {
+		l.current = l.total
+		if g.bars != nil {
+			g.draw(id, l)
+		}
+		g.say(id, l, how)
+	}
+}
+
+func (g *progress) draw(id oci.DiffID, l *layerProgress) {
+	if l.bar == nil {
+		l.bar = g.bars.AddBar(l.total,
+			mpb.PrependDecorators(decor.Name(id.Short()+" ")),
+			mpb.AppendDecorators(decor.CountersKiloByte("% .1f / % .1f"), decor.Percentage(decor.WCSyncSpace)))
+	}
+	l.bar.SetCurrent(l.current)
+}
+
+func (g *progress) say(id oci.DiffID, l *layerProgress, how string) {
+	if g.bars == nil && !l.finished {
+		fmt.Fprintf(g.out, "layer %s: %s %s\n", id.Short(), size(l.total), how)
+	}
+	l.finished = true
 }
 
 // end leaves the last picture on the terminal.
@@ -85,7 +120,7 @@ func (g *progress) end() {
 	g.bars.Wait()
 }
 
-func isTerminal(w io.Writer) bool {
+func isTerminal(w any) bool {
 	f, ok := w.(*os.File)
 	if !ok {
 		return false

@@ -49,7 +49,7 @@ Example:
 }
 
 func (p *program) rmi(ctx context.Context, store *layerstore.Store, name string, force bool) error {
-	removed, err := store.RemoveImage(ctx, name, force)
+	removed, err := store.RemoveImage(ctx, p.imageName(name), force)
 	if err != nil {
 		return err
 	}

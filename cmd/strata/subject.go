@@ -31,6 +31,7 @@ func (p *program) findSubject(name string) (subject, error) {
 	if notFound := (*container.NotFoundError)(nil); !errors.As(err, &notFound) {
 		return subject{}, err
 	}
+	name = p.imageName(name)
 	img, err := p.store.Image(name)
 	if err != nil {
 		return subject{}, err

@@ -33,7 +33,7 @@ type PullOptions struct {
 // and the blob goes on where it was cut.
 func (r *Registries) Pull(ctx context.Context, ref Reference, o PullOptions) (*Image, error) {
 	img, err := r.pull(ctx, ref, o)
-	return img, registryError("pull", ref.Familiar(), ref.host(), err)
+	return img, registryError("pull", ref.Familiar(), ref.Host(), err)
 }
 
 func (r *Registries) pull(ctx context.Context, ref Reference, o PullOptions) (*Image, error) {
@@ -68,7 +68,7 @@ func (r *Registries) pull(ctx context.Context, ref Reference, o PullOptions) (*I
 			return nil, err
 		}
 	}
-	return NewImage("registry "+ref.host(), []Reference{ref}, manifest, mediaType, config, p.openBlob(manifest))
+	return NewImage("registry "+ref.Host(), []Reference{ref}, manifest, mediaType, config, p.openBlob(manifest))
 }
 
 // checkPlatform refuses an image for another platform: one that is no index is

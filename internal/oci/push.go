@@ -3,16 +3,15 @@ package oci
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"sync"
 	"sync/atomic"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	ggcr "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"golang.org/x/sync/errgroup"
 )
@@ -37,7 +36,7 @@ type PushOptions struct {
 // under ref's tag. Everybody sees the image that the tag named before, or this
 // one.
 func (r *Registries) Push(ctx context.Context, ref Reference, img *Image, o PushOptions) error {
-	return registryError("push", ref.Familiar(), ref.host(), r.push(ctx, ref, img, o))
+	return registryError("push", ref.Familiar(), ref.Host(), r.push(ctx, ref, img, o))
 }
 
 func (r *Registries) push(ctx context.Context, ref Reference, img *Image, o PushOptions) error {
@@ -45,10 +44,7 @@ func (r *Registries) push(ctx context.Context, ref Reference, img *Image, o Push
 	if err != nil {
 		return err
 	}
-	pusher, err := remote.NewPusher(
-		remote.WithTransport(r.tripper), remote.WithAuthFromKeychain(r.keychain), remote.WithJobs(transfers),
-		remote.WithRetryBackoff(r.retry), remote.WithRetryPredicate(isTemporary), remote.WithRetryStatusCodes(retried...),
-	)
+	pusher, err := r.pusher()
 	if err != nil {
 		return err
 	}
@@ -75,6 +71,13 @@ func (r *Registries) push(ctx context.Context, ref Reference, img *Image, o Push
 		return err
 	}
 	return pusher.Put(ctx, repo.Tag(ref.tag), manifestToPut{img})
+}
+
+func (r *Registries) pusher() (*remote.Pusher, error) {
+	return remote.NewPusher(
+		remote.WithTransport(r.tripper), remote.WithAuthFromKeychain(r.keychain), remote.WithJobs(transfers),
+		remote.WithRetryBackoff(r.retry), remote.WithRetryPredicate(isTemporary), remote.WithRetryStatusCodes(retried...),
+	)
 }
 
 // configType is what the manifest calls the config.
@@ -117,50 +120,36 @@ func (r *Registries) mountFrom(repo name.Repository, d Digest, from func(Digest)
 }
 
 // BlobFinder tells whether a repository has a blob.
-type BlobFinder func(context.Context, Digest) (bool, error)
+type BlobFinder func(context.Context, Descriptor) (bool, error)
 
-// FindBlobs looks for blobs in the repository of ref, to which it connects when
-// it is first asked.
-func (r *Registries) FindBlobs(ref Reference) BlobFinder {
-	var mu sync.Mutex
-	var p *puller // guarded by mu
-	connect := func(ctx context.Context) (*puller, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if p != nil {
-			return p, nil
-		}
+// errNothingToSend ends an upload of which the bytes would be wanted.
+var errNothingToSend = errors.New("the blob is only looked for")
+
+// FindBlobs looks for blobs in the repository of ref, and has those mounted
+// there that another repository of the registry has, one of the names that from
+// gives. It connects when it is first asked.
+func (r *Registries) FindBlobs(ref Reference, from func(Digest) []Reference) BlobFinder {
+	pusher := sync.OnceValues(r.pusher)
+	nothing := func(context.Context, Descriptor) (io.ReadCloser, error) { return nil, errNothingToSend }
+	find := func(ctx context.Context, d Descriptor) (bool, error) {
 		repo, err := r.repository(ref)
 		if err != nil {
-			return nil, err
+			return false, err
 		}
-		client, err := r.client(ctx, repo, transport.PushScope)
-		if err == nil {
-			p = &puller{client: client, repo: repo}
+		p, err := pusher()
+		if err != nil {
+			return false, err
 		}
-		return p, err
-	}
-	return func(ctx context.Context, d Digest) (bool, error) {
-		has := false
-		p, err := connect(ctx)
-		if err == nil {
-			has, err = p.has(ctx, d)
+		err = r.pushLayer(ctx, p, repo, NewLayer(d, "", nothing), PushOptions{From: from})
+		if errors.Is(err, errNothingToSend) {
+			return false, nil
 		}
-		return has, registryError("look for blob "+string(d)+" in", ref.Familiar(), ref.host(), err)
+		return err == nil, err
 	}
-}
-
-func (p *puller) has(ctx context.Context, d Digest) (bool, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodHead, p.url("blobs", string(d)), nil)
-	if err != nil {
-		return false, err
+	return func(ctx context.Context, d Descriptor) (bool, error) {
+		has, err := find(ctx, d)
+		return has, registryError("push", ref.Familiar(), ref.Host(), err)
 	}
-	resp, err := p.client.Do(req)
-	if err != nil {
-		return false, err
-	}
-	defer resp.Body.Close()
-	return resp.StatusCode == http.StatusOK, transport.CheckError(resp, http.StatusOK, http.StatusNotFound)
 }
 
 // manifestToPut is an image's manifest, exactly, for the library to send.

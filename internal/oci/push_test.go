@@ -112,10 +112,18 @@ func TestPush(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			finder := r.FindBlobs(to)
-			for d, want := range map[Digest]bool{want.Layers[0].Digest: true, DigestBytes([]byte("no")): false} {
-				if has, err := finder(ctx, d); err != nil || has != want {
-					t.Errorf("blob %s: %v (error: %v), want %v", d, has, err, want)
+			// Looking for a blob also mounts it, and sends nothing.
+			lost := Descriptor{MediaType: ociLayer, Digest: DigestBytes([]byte("no")), Size: 2}
+			for _, repo := range []string{"/me/app:1", "/them/third:1"} {
+				g.from(bearer(g, "", ""))
+				find := r.FindBlobs(mustReference(t, g.host+repo), func(Digest) []Reference { return []Reference{to} })
+				for d, want := range map[Descriptor]bool{want.Layers[0].Descriptor: true, lost: false} {
+					if has, err := find(ctx, d); err != nil || has != want {
+						t.Errorf("%s: blob %v: %v (error: %v), want %v", repo, d, has, err, want)
+					}
+				}
+				if n := g.count("PATCH", "") + g.count("PUT", ""); n != 0 {
+					t.Errorf("%s: %d uploads", repo, n)
 				}
 			}
 		})

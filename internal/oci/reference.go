@@ -47,8 +47,25 @@ func ParseReference(s string) (Reference, error) {
 	return ref, nil
 }
 
+// ParseReferenceIn is ParseReference for people who have chosen another registry
+// to stand where docker.io stands: what begins with no host is there. An empty
+// registry is docker.io.
+func ParseReferenceIn(registry, s string) (Reference, error) {
+	if host, _, found := strings.Cut(s, "/"); registry == "" || registry == "docker.io" ||
+		found && (strings.ContainsAny(host, ".:") || host == "localhost" || strings.ToLower(host) != host) {
+		return ParseReference(s)
+	}
+	return ParseReference(registry + "/" + s)
+}
+
 // Repository is the name without tag and digest: docker.io/library/redis.
 func (r Reference) Repository() string { return r.repository }
+
+// Host is the registry that the repository is in.
+func (r Reference) Host() string {
+	host, _, _ := strings.Cut(r.repository, "/")
+	return host
+}
 
 // Tag is empty when the reference holds only a digest.
 func (r Reference) Tag() string { return r.tag }
@@ -66,6 +83,9 @@ func (r Reference) String() string { return r.join(r.repository) }
 // Familiar is the short form that Docker shows: redis:latest.
 // ParseReference gives r back from it, too.
 func (r Reference) Familiar() string { return r.join(familiarRepository(r.repository)) }
+
+// FamiliarRepository is Familiar without tag and digest: redis.
+func (r Reference) FamiliarRepository() string { return familiarRepository(r.repository) }
 
 func (r Reference) join(repository string) string {
 	if r.tag != "" {

@@ -67,12 +67,6 @@ func isTemporary(err error) bool {
 		errors.As(err, &temporary) && temporary.Temporary()
 }
 
-// host is the registry of a repository, as people write it.
-func (r Reference) host() string {
-	host, _, _ := strings.Cut(r.repository, "/")
-	return host
-}
-
 func (r *Registries) nameOptions(host string) []name.Option {
 	bare := host
 	if h, _, err := net.SplitHostPort(host); err == nil {
@@ -85,7 +79,7 @@ func (r *Registries) nameOptions(host string) []name.Option {
 }
 
 func (r *Registries) repository(ref Reference) (name.Repository, error) {
-	return name.NewRepository(ref.repository, r.nameOptions(ref.host())...)
+	return name.NewRepository(ref.repository, r.nameOptions(ref.Host())...)
 }
 
 // client is an HTTP client that may do what scope says in repo.

@@ -112,7 +112,7 @@ func dockerItemOf(img *Image, refs []Reference) dockerItem {
 	item := dockerItem{Config: blobPath(img.ID()), Layers: []string{}}
 	for _, ref := range refs {
 		if ref.digest == "" { // a tag is all that docker loads by
-			item.RepoTags = append(item.RepoTags, ref.Familiar())
+			item.RepoTags = append(item.RepoTags, ref.String()) // podman takes a short name for one of localhost
 		}
 	}
 	for _, l := range img.Layers {

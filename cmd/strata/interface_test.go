@@ -17,7 +17,9 @@ var interfacePage string
 func TestInterfacePage(t *testing.T) {
 	for heading, types := range map[string][]any{
 		"load":    {loadedJSON{}},
-		"images":  {imageJSON{}},
+		"images":  {imageJSON{}, treeNode{}},
+		"pull":    {loadedJSON{}},
+		"push":    {pushedJSON{}, remadeJSON{}},
 		"history": {historyJSON{}},
 		"ps":      {containerJSON{}},
 		"diff":    {changeJSON{}},
@@ -26,6 +28,7 @@ func TestInterfacePage(t *testing.T) {
 		"trace":   {container.TraceHeader{}, container.TraceEvent{}},
 		"df":      {dfJSON{}, kindJSON{}, dfLayerJSON{}},
 		"version": {versionJSON{}},
+		"inspect": {inspectedImage{}, inspectedRootFS{}, inspectedLayer{}, inspectedContainer{}, inspectedState{}},
 	} {
 		_, section, found := strings.Cut(interfacePage, "\n### "+heading+" --json")
 		if !found {
@@ -51,6 +54,9 @@ func jsonFields(t reflect.Type) []string {
 			continue
 		}
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "" {
+			name = f.Name
+		}
 		names = append(names, name)
 	}
 	return names

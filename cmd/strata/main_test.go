@@ -23,7 +23,8 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs testdata/*.txtar: what people type, and what they see. Each
-// has a store of its own; the condition [fuse] tells whether it can mount.
+// has a store and registries of its own; the condition [fuse] tells whether it
+// can mount.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -32,6 +33,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("STRATA_ROOT", filepath.Join(env.WorkDir, "store"))
 			env.Setenv("STRATA_RUN", filepath.Join(env.WorkDir, "run"))
 			env.Setenv("GORACE", os.Getenv("GORACE"))
+			giveRegistries(env)
 			env.Defer(func() { clearMounts(t, env.WorkDir) })
 			return nil
 		},

@@ -44,9 +44,17 @@ type lab struct {
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	l := &lab{images: need.Images(t)}
+	images := need.Images(t)
 	need.Root(t)
 	need.Fuse(t)
+	l := newProgram(t)
+	l.images = images
+	return l
+}
+
+// newProgram is a lab without images, and with any user.
+func newProgram(t *testing.T) *lab {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "strata-test-images-*") // not t.TempDir, which others cannot enter
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +65,7 @@ func newLab(t *testing.T) *lab {
 			t.Error(err)
 		}
 	})
-	l.dir, l.strata = dir, filepath.Join(dir, "strata")
+	l := &lab{dir: dir, strata: filepath.Join(dir, "strata")}
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,13 @@
 // resolved: a tree again, named by its chainID. It is derived: made when first
 // used, dropped by gc, made again.
 //
+// Sources are what lets an image leave with the digests with which it came
+// (Export). An uncompressed blob is the layer's tar. Of a compressed one nothing
+// else gives the bytes back: other settings or another version of the same
+// compressor give others. So it is kept (KeepNeeded), unless the user thinks more
+// of the room (KeepNever); then Export makes another blob, always the same, and
+// says so. Contents compress to less than half, and df shows what this costs.
+//
 // An image is a manifest, a config and the layers that the config lists; the
 // index gives references to images. A reference that moves to another image
 // leaves the old one behind without a name, as Docker does, until rmi or gc.
@@ -64,7 +71,8 @@
 // promises that for other directories.) Then the layers' directories are
 // renamed into place, whole, and layers/ is synced. Of an image all layers go
 // this way together, at its end: two syncfs for one layer or for sixty, and a
-// bad layer leaves none of the others behind. Manifest and config follow, and
+// bad layer leaves none of the others behind. They may come at the same time, as
+// those of a registry do. Manifest and config follow, and
 // index.json last. The Hold is released.
 //
 // From now on the object is held by the layer's tree or recipe; the layer by
@@ -144,6 +152,12 @@
 // measures that.
 //
 // # What is absent
+//
+// No recipe for gzip blobs. Those that the standard library has written, with
+// docker's settings, could be had back from the tar: Export does it where such a
+// blob was not kept, and finds out by the digest. To know it when a layer comes
+// costs compressing it once more, several times what reading it costs, and binds the
+// blob to a compressor's version; a blob on disk costs neither.
 //
 // No database, no daemon, no reference counts: gc marks from the roots. No
 // extraction to the host's filesystem. Private tar entry types of Solaris, AIX

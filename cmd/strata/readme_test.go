@@ -57,6 +57,7 @@ func session(t *testing.T) []typed {
 func TestReadmeSession(t *testing.T) {
 	need.Root(t)
 	need.Fuse(t)
+	need.Tool(t, "skopeo")
 	dir, err := os.MkdirTemp("", "strata-test-readme-*")
 	if err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-// Package oci reads images as the outside world writes them.
+// Package oci reads and writes images as the outside world has them.
 //
 // # Nouns
 //
@@ -10,7 +10,9 @@
 // name that people give to an image. An [Archive] is a file or directory that
 // holds images; each comes out of it as an [Image], whose documents are the
 // exact bytes that were found and whose layers can be opened and read. An
-// image from anywhere else is the same [Image], made by [NewImage].
+// image from anywhere else is the same [Image], made by [NewImage]; one that
+// [Registries] pull is of that kind, and so is one that they push or that
+// [SaveArchive] writes.
 //
 // # Two forms of archive
 //
@@ -52,6 +54,23 @@
 // first listed. Attestations (platform unknown/unknown) are not images and are
 // passed over.
 //
+// # Registries
+//
+// Manifests and blobs are read by HTTP requests of our own, over the library's
+// authentication, for three things that the library's own reading has not: a
+// blob goes on where its connection broke off, small answers have small bounds,
+// and of what is known nothing is asked. Blobs are sent by the library.
+//
+//	Pull      GET manifest -> (GET manifest of the platform) -> GET config    | blobs: when a layer is opened
+//	Push      HEAD blob -> POST, perhaps a mount -> PATCH, PUT (blobs at once) | last: PUT manifest
+//
+// What may pass is tried again, a few times, with longer pauses: no answer, a
+// broken connection, 408, 429, 5xx. Tries are counted anew once a blob has come
+// forward. What cannot pass is told at once: refused connections, other statuses,
+// and bytes that are not what they should be. Credentials are those of docker's
+// and podman's configs and credential helpers; none of them is sent to another
+// host, or in the clear over a network.
+//
 // # Always true
 //
 //   - A digest has been parsed before a path is made of it, and every path is
@@ -61,7 +80,12 @@
 //     to must be a regular file.
 //   - Nothing is parsed before it has been bounded: 8 MiB for a manifest or an
 //     index, 16 MiB for a config, a million entries and 64 MiB of names for a
-//     tar, [ArchiveOptions].MaxSpool bytes for what is decompressed.
+//     tar, [ArchiveOptions].MaxSpool bytes for what is decompressed. No answer of
+//     a registry is longer, but for blobs, which are as long as their descriptor
+//     says.
+//   - No request lasts for ever: one that no byte gets on ends. One that goes on
+//     may take its time.
+//   - A push makes the tag name the old image or the new one, whole.
 //   - The bytes of a blob have the digest and size of its descriptor, and
 //     nothing follows them; a reader that reached io.EOF knows that.
 //   - An image has as many layers as its config has diffIDs. That a layer's
@@ -75,11 +99,15 @@
 //
 // An Archive does not change after it was opened: images can be asked for,
 // layers opened and read from several goroutines. Close comes after all that.
+// Registries may be used by several at once, too.
 //
 // # Absent
 //
 // Docker's schema 1 manifests, digests other than sha256, sparse tar entries,
 // archives compressed with xz or bzip2: each is an error that says so.
 // Signatures and artifacts that are not images are refused by their media
-// types.
+// types. Of an index the image for one platform is pulled, and that is what is
+// pushed: whole indexes are neither kept nor sent. Layers that only their
+// publisher distributes are not fetched from him. Registry mirrors and the
+// configuration of docker's daemon are not known.
 package oci

@@ -98,7 +98,7 @@ by one image alone, SHARED by several, UNUSED by none.
 // diskFree arranges what the store has measured.
 func diskFree(u layerstore.Usage, containers []containerJSON) dfJSON {
 	d := dfJSON{Images: imagesJSON(u.Images), Layers: []dfLayerJSON{}, Containers: containers}
-	var own, layersOwn, layersShared, layersUnused, blobs int64
+	var own, layersOwn, layersShared, layersUnused int64
 	for _, img := range u.Images {
 		own += img.Own.Bytes
 	}
@@ -108,9 +108,6 @@ func diskFree(u layerstore.Usage, containers []containerJSON) dfJSON {
 			OwnBytes: l.Own.Bytes, SharedBytes: l.Shared.Bytes,
 			TreeBytes: l.Tree.Bytes, RecipeBytes: l.Recipe.Bytes, BlobBytes: l.Blobs.Bytes,
 		})
-		if l.Blobs.Bytes > 0 {
-			blobs++
-		}
 		switch n := l.Tree.Bytes + l.Recipe.Bytes; {
 		case l.Images == 0:
 			layersUnused += n
@@ -130,7 +127,7 @@ func diskFree(u layerstore.Usage, containers []containerJSON) dfJSON {
 	layerKind.Shared = rest(layers.Bytes, layersOwn, layersUnused)
 	d.Kinds = []kindJSON{
 		contents, layerKind,
-		kind("kept blobs", int(blobs), u.Blobs),
+		kind("kept blobs", u.Blobs.Inodes, u.Blobs),
 		kind("chains", 0, u.Chains),
 		kind("images", len(u.Images), u.Documents),
 		kind("containers", len(containers), u.Containers),

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/x509"
 	"errors"
 	"strings"
 
@@ -29,7 +30,7 @@ func nearCommand(app *cli.App, name string) string {
 	// What docker and others call the same thing.
 	if ours, ok := map[string]string{
 		"ls": "ps", "list": "ps", "unmount": "umount", "remove": "rm",
-		"image": "images", "layer": "layers", "container": "ps", "import": "load", "du": "df",
+		"image": "images", "layer": "layers", "container": "ps", "import": "load", "du": "df", "fetch": "pull",
 	}[name]; ok {
 		return ours
 	}
@@ -85,7 +86,10 @@ func (p *program) hintFor(err error) string {
 
 func registryHint(err *oci.RegistryError) string {
 	loggingIn := err.Op == "log in to"
+	var untrusted x509.UnknownAuthorityError
 	switch {
+	case errors.As(err, &untrusted):
+		return "if " + err.Host + " is to be trusted, name a file with the certificate of its authority: SSL_CERT_FILE=FILE strata ..."
 	case errors.Is(err, oci.ErrPlainHTTP):
 		return "if it is to be trusted over this network, add --plain-http"
 	case errors.Is(err, oci.ErrUnauthorized) && loggingIn:

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
@@ -29,6 +30,7 @@ type layerProgress struct {
 	done           string // what to call it once all of it has come; empty: finish says
 	finished       bool
 	bar            *mpb.Bar
+	how            atomic.Value // string: how it has come to its end, for the bar to show
 }
 
 func (p *program) newProgress() *progress {
@@ -68,12 +70,10 @@ func (g *progress) move(id oci.DiffID, n int64) {
 		return
 	}
 	l.current += n
-	if g.bars != nil {
-		g.draw(id, l)
-	}
 	if l.done != "" && l.current >= l.total {
 		g.say(id, l, l.done)
 	}
+	g.draw(id, l)
 }
 
 // finish hears how a layer has come to its end.
@@ -82,18 +82,23 @@ func (g *progress) finish(id oci.DiffID, how string) {
 	defer g.mu.Unlock()
 	if l := g.layers[id]; l != nil {
 		l.current = l.total
-		if g.bars != nil {
-			g.draw(id, l)
-		}
 		g.say(id, l, how)
+		g.draw(id, l)
 	}
 }
 
 func (g *progress) draw(id oci.DiffID, l *layerProgress) {
+	if g.bars == nil {
+		return
+	}
 	if l.bar == nil {
 		l.bar = g.bars.AddBar(l.total,
 			mpb.PrependDecorators(decor.Name(id.Short()+" ")),
-			mpb.AppendDecorators(decor.CountersKiloByte("% .1f / % .1f"), decor.Percentage(decor.WCSyncSpace)))
+			mpb.AppendDecorators(decor.CountersKiloByte("% .1f / % .1f"), decor.Percentage(decor.WCSyncSpace),
+				decor.Any(func(decor.Statistics) string {
+					how, _ := l.how.Load().(string)
+					return how
+				})))
 	}
 	l.bar.SetCurrent(l.current)
 }
@@ -103,6 +108,7 @@ func (g *progress) say(id oci.DiffID, l *layerProgress, how string) {
 		fmt.Fprintf(g.out, "layer %s: %s %s\n", id.Short(), size(l.total), how)
 	}
 	l.finished = true
+	l.how.Store(" " + how)
 }
 
 // end leaves the last picture on the terminal.

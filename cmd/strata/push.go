@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/urfave/cli/v2"
@@ -56,11 +57,16 @@ func (p *program) push(c *cli.Context) error {
 	if ref.Tag() == "" || ref.Digest() != "" {
 		return wrongUsage(c, "%s names a digest, which the registry gives: name a tag (strata tag gives an image one)", name)
 	}
-	r := registries(c)
 	store, err := p.openStore()
 	if err != nil {
 		return err
 	}
+	if img, err := store.Image(p.imageName(name)); err != nil {
+		return err
+	} else if !slices.Contains(img.Refs, ref) {
+		return wrongUsage(c, "%s is not a name of an image, which would say where it goes: give it one with strata tag", name)
+	}
+	r := registries(c)
 	holders, err := blobHolders(store)
 	if err != nil {
 		return err

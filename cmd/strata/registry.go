@@ -52,7 +52,7 @@ docker.io/library/redis:latest); --registry or STRATA_REGISTRY names another
 host. Credentials are those of strata login, docker login and podman login.`
 
 func keepBlobsFlag() cli.Flag {
-	return &cli.StringFlag{Name: "keep-blobs", Value: "needed", Usage: "keep compressed layers as they came: `always`, needed or never"}
+	return &cli.StringFlag{Name: "keep-blobs", Value: "needed", Usage: "keep compressed layers as they came: `WHEN` is always, needed or never"}
 }
 
 // keepBlobsHelp explains keepBlobsFlag.

@@ -38,7 +38,7 @@ func (b *blobDownload) Read(p []byte) (int, error) {
 	for {
 		if b.body == nil {
 			if err := b.open(); err != nil {
-				return 0, err
+				return 0, b.p.explain(err)
 			}
 		}
 		n, err := b.body.Read(p)

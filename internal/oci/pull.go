@@ -45,7 +45,7 @@ func (r *Registries) pull(ctx context.Context, ref Reference, o PullOptions) (*I
 	if err != nil {
 		return nil, err
 	}
-	p := puller{ctx: ctx, client: client, repo: repo, known: o.Known, backoff: r.retry}
+	p := puller{ctx: ctx, client: client, repo: repo, host: ref.Host(), known: o.Known, backoff: r.retry}
 	if p.known == nil {
 		p.known = func(Digest) []byte { return nil }
 	}
@@ -89,6 +89,7 @@ type puller struct {
 	ctx     context.Context // of the documents; each blob has its own
 	client  *http.Client
 	repo    name.Repository
+	host    string // of the registry, as people write it
 	known   func(Digest) []byte
 	backoff transport.Backoff
 }
@@ -218,13 +219,18 @@ func (p *puller) getOnce(at, accept string, most int64) ([]byte, http.Header, er
 func (p *puller) openBlob(manifest []byte) BlobOpener {
 	return func(ctx context.Context, d Descriptor) (io.ReadCloser, error) {
 		b := &blobDownload{ctx: context.WithValue(ctx, blobKey{}, true), p: p, want: d, tries: p.backoff}
-		err := b.open()
-		if errors.Is(explainAnswer(err), ErrNoSuchImage) {
-			if urls := foreignURLs(manifest, d.Digest); len(urls) > 0 {
-				return nil, fmt.Errorf("the layer is not distributed with the image, but by its publisher at %s: %w", quote(urls[0]), err)
-			}
-			return nil, fmt.Errorf("the registry has the manifest, but lacks this layer: %w", err)
+		err := p.explain(b.open())
+		if urls := foreignURLs(manifest, d.Digest); errors.Is(err, ErrNoSuchImage) && len(urls) > 0 {
+			err = fmt.Errorf("the layer is not distributed with the image, but by its publisher at %s: %w", quote(urls[0]), err)
 		}
-		return b, err
+		if err != nil {
+			return nil, err
+		}
+		return b, nil
 	}
+}
+
+// explain makes a RegistryError of what went wrong with a blob.
+func (p *puller) explain(err error) error {
+	return registryError("get it", "from "+p.host, p.host, err)
 }

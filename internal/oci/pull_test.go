@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 func TestPull(t *testing.T) {
@@ -160,6 +161,27 @@ func TestPullOverBadLine(t *testing.T) {
 				return true
 			}
 		}, nil},
+		{"slow, but steady", func(g *testRegistry) handler {
+			return func(w http.ResponseWriter, r *http.Request) bool {
+				if !isBlob(r, img) || r.Header.Get("Range") != "" {
+					return false
+				}
+				body := answerOf(g, r)
+				w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+				for len(body) > 0 { // longer in all than nothing may come
+					n := min(len(body), 150<<10)
+					w.Write(body[:n])
+					w.(http.Flusher).Flush()
+					body = body[n:]
+					time.Sleep(120 * time.Millisecond)
+				}
+				return true
+			}
+		}, func(t *testing.T, g *testRegistry) {
+			if n := g.count("GET", "/blobs/"); n > 3 {
+				t.Logf("%d requests: this machine is slower still", n)
+			}
+		}},
 		{"redirects", func(g *testRegistry) handler {
 			return func(w http.ResponseWriter, r *http.Request) bool {
 				if r.URL.Query().Has("there") || r.URL.Path == "/v2/" {
@@ -249,7 +271,9 @@ func TestPullFails(t *testing.T) {
 			w.WriteHeader(http.StatusPartialContent)
 		}, []string{"asked for what follows byte", `"bytes 0-99/100"`}, nil},
 		{"no such layer", layer, status(http.StatusNotFound, "BLOB_UNKNOWN", "blob unknown"),
-			[]string{"layer 1 of 2", "lacks this layer"}, nil},
+			[]string{"layer 1 of 2", "get it from 127.0.0.1:", "the registry does not have it"}, ErrNoSuchImage},
+		{"no right to a layer", layer, status(http.StatusForbidden, "DENIED", "not you"),
+			[]string{"layer 1 of 2", "access is denied", "not you"}, ErrUnauthorized},
 		{"endless manifest", is("/manifests/"), func(_ *testRegistry, w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", ociManifest)
 			endless(w, r)
@@ -303,7 +327,7 @@ func TestPullFails(t *testing.T) {
 			})
 			r := impatient()
 			if strings.Contains(tc.name, "silent") {
-				r.tripper.idle, r.tripper.answer = r.retry.Duration, r.retry.Duration
+				r.tripper.idle, r.tripper.answer = r.tripper.idle/3, r.tripper.answer/3
 			}
 			_, err := pullAll(t, r, g.host+"/me/app:1", PullOptions{})
 			wantError(t, err, append(tc.says, "me/app")...)

@@ -87,3 +87,24 @@ func TestParseReferenceRefused(t *testing.T) {
 		wantError(t, err, "reference", tc.reason)
 	}
 }
+
+func TestParseReferenceIn(t *testing.T) {
+	for _, tc := range []struct{ registry, in, want string }{
+		{"", "redis", "docker.io/library/redis:latest"},
+		{"docker.io", "redis", "docker.io/library/redis:latest"},
+		{"registry.example", "redis", "registry.example/redis:latest"},
+		{"localhost:5000", "me/app:1", "localhost:5000/me/app:1"},
+		{"localhost:5000", "ghcr.io/me/app:1", "ghcr.io/me/app:1"},
+		{"localhost:5000", "localhost/app", "localhost/app:latest"},
+		{"localhost:5000", "docker.io/library/redis", "docker.io/library/redis:latest"},
+		{"registry.example/mirror", "redis:7", "registry.example/mirror/redis:7"},
+	} {
+		ref, err := ParseReferenceIn(tc.registry, tc.in)
+		if err != nil || ref.String() != tc.want {
+			t.Errorf("%s on %q: %s (error: %v), want %s", tc.in, tc.registry, ref, err, tc.want)
+		}
+	}
+	if ref, err := ParseReferenceIn("http://x", "redis"); err == nil {
+		t.Errorf("a registry with a scheme gives %s", ref)
+	}
+}

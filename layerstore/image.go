@@ -114,8 +114,8 @@ func (h *Hold) stageLayers(ctx context.Context, layers []oci.Layer, o AddOptions
 // stageBlob brings a manifest or config into staging.
 func (h *Hold) stageBlob(b []byte) error {
 	d := oci.DigestBytes(b)
-	if _, err := os.Lstat(h.s.path(imagesDir, blobsDir, d.Hex())); err == nil || slices.Contains(h.blobs, d) {
-		return nil
+	if _, err := h.s.readBlob(d); err == nil || slices.Contains(h.blobs, d) {
+		return nil // a damaged one does not count, so adding the image again mends it
 	}
 	dir, err := h.mkdir(stagedBlobs)
 	if err != nil {

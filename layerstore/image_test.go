@@ -136,6 +136,30 @@ func TestAddImage(t *testing.T) {
 	checkNothingStaged(t, s)
 }
 
+// TestAddImageMendsDocuments: who has the right bytes can bring them again.
+func TestAddImageMendsDocuments(t *testing.T) {
+	s := openStore(t)
+	img := imageOf(t, "app:1", base)
+	addImage(t, s, img)
+	for _, d := range []oci.Digest{img.ID(), img.Digest()} {
+		path := filepath.Join(s.Root(), "images", "blobs", "sha256", d.Hex())
+		if err := errors.Join(os.Remove(path), os.WriteFile(path, []byte("{}"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Document(d); err == nil {
+			t.Errorf("document %s is damaged and is given", d)
+		}
+		addImage(t, s, img)
+		if _, err := s.Document(d); err != nil {
+			t.Error(err)
+		}
+	}
+	verifyStore(t, s)
+	if _, err := s.Document("sha256:../../index.json"); err == nil {
+		t.Error("a path is taken for a digest")
+	}
+}
+
 func TestAddImageWithEqualLayers(t *testing.T) {
 	s := openStore(t)
 	empty := gz(tarOf())

@@ -82,7 +82,7 @@ func (p *program) login(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	keptIn, err := registries(c).Login(c.Context, host, user, password)
+	keptIn, err := p.registries(c).Login(c.Context, host, user, password)
 	if err != nil {
 		return err
 	}

@@ -66,7 +66,7 @@ func (p *program) pull(c *cli.Context) error {
 		}
 		return b
 	}
-	img, err := registries(c).Pull(c.Context, ref, o)
+	img, err := p.registries(c).Pull(c.Context, ref, o)
 	if err != nil {
 		return err
 	}

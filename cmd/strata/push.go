@@ -66,7 +66,7 @@ func (p *program) push(c *cli.Context) error {
 	} else if !slices.Contains(img.Refs, ref) {
 		return wrongUsage(c, "%s is not a name of an image, which would say where it goes: give it one with strata tag", name)
 	}
-	r := registries(c)
+	r := p.registries(c)
 	holders, err := blobHolders(store)
 	if err != nil {
 		return err

@@ -42,8 +42,8 @@ func plainHTTPFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "plain-http", Usage: "speak http where the registry has no https (always allowed to this machine's own)"}
 }
 
-func registries(c *cli.Context) *oci.Registries {
-	return oci.NewRegistries(oci.RegistryOptions{PlainHTTP: c.Bool("plain-http")})
+func (p *program) registries(c *cli.Context) *oci.Registries {
+	return oci.NewRegistries(oci.RegistryOptions{PlainHTTP: c.Bool("plain-http"), Logger: p.log})
 }
 
 // registryHelp is for commands whose arguments name images of registries.

@@ -72,6 +72,7 @@ func (b *blobDownload) pause(err error) error {
 	if b.tries.Steps <= 1 {
 		return fmt.Errorf("the connection breaks off again and again, now at byte %d of %d: %w", b.off, b.want.Size, err)
 	}
+	b.p.log.Info("the connection broke off, trying again", "blob", b.want.Digest, "at", b.off, "of", b.want.Size, "err", err)
 	return sleep(b.ctx, b.tries.Step())
 }
 

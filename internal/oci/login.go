@@ -2,12 +2,14 @@ package oci
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
 
 	"github.com/docker/cli/cli/config"
 	"github.com/docker/cli/cli/config/configfile"
+	"github.com/docker/cli/cli/config/credentials"
 	"github.com/docker/cli/cli/config/types"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -35,11 +37,11 @@ func (r *Registries) login(ctx context.Context, host, user, password string) (st
 		return "", err
 	}
 	at := serverAddress(reg)
-	credentials := types.AuthConfig{ServerAddress: at, Username: user, Password: password}
+	entry := types.AuthConfig{ServerAddress: at, Username: user, Password: password}
 	if helper(file, at) != "" {
-		err = file.GetCredentialsStore(at).Store(credentials)
+		err = file.GetCredentialsStore(at).Store(entry)
 	} else {
-		file.AuthConfigs[at] = credentials
+		file.AuthConfigs[at] = entry
 		err = file.Save()
 	}
 	if err != nil {
@@ -88,7 +90,13 @@ func Logout(host string) (keptIn string, had bool, err error) {
 	if before.Username == "" && before.IdentityToken == "" && before.Auth == "" && before.RegistryToken == "" {
 		return keeper(file, at), false, nil
 	}
-	if err := store.Erase(at); err != nil {
+	// Older programs have put them under other spellings of the address.
+	for spelled := range file.AuthConfigs {
+		if spelled != at && credentials.ConvertToHostname(spelled) == credentials.ConvertToHostname(at) {
+			err = errors.Join(err, store.Erase(spelled))
+		}
+	}
+	if err := errors.Join(err, store.Erase(at)); err != nil {
 		return fail(err)
 	}
 	return keeper(file, at), true, nil

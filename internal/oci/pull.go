@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"mime"
 	"net/http"
 	"net/url"
@@ -45,7 +46,7 @@ func (r *Registries) pull(ctx context.Context, ref Reference, o PullOptions) (*I
 	if err != nil {
 		return nil, err
 	}
-	p := puller{ctx: ctx, client: client, repo: repo, host: ref.Host(), known: o.Known, backoff: r.retry}
+	p := puller{ctx: ctx, client: client, repo: repo, host: ref.Host(), known: o.Known, backoff: r.retry, log: r.log}
 	if p.known == nil {
 		p.known = func(Digest) []byte { return nil }
 	}
@@ -92,6 +93,7 @@ type puller struct {
 	host    string // of the registry, as people write it
 	known   func(Digest) []byte
 	backoff transport.Backoff
+	log     *slog.Logger
 }
 
 func (p *puller) url(kind, id string) string {

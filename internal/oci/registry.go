@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -24,6 +25,9 @@ type RegistryOptions struct {
 	// PlainHTTP allows http where https is not spoken. Without it, that is
 	// allowed to loopback addresses alone.
 	PlainHTTP bool
+
+	// Logger hears of connections that broke off and are made again. May be nil.
+	Logger *slog.Logger
 }
 
 // Registries speaks to registries, with the credentials that docker login,
@@ -32,11 +36,17 @@ type Registries struct {
 	tripper  *roundTripper
 	keychain authn.Keychain
 	retry    transport.Backoff // between tries of one request
+	log      *slog.Logger
 }
 
 // NewRegistries makes a client. It opens nothing yet.
 func NewRegistries(o RegistryOptions) *Registries {
+	log := o.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	return &Registries{
+		log:      log,
 		tripper:  newRoundTripper(o.PlainHTTP),
 		keychain: authn.DefaultKeychain,
 		retry:    transport.Backoff{Duration: time.Second, Factor: 3, Jitter: 0.1, Steps: 4},

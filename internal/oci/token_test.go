@@ -159,6 +159,26 @@ func TestLogin(t *testing.T) {
 	}
 }
 
+// TestLogoutOfOldSpellings: what docker once wrote is forgotten, too, and what
+// is another registry's is not.
+func TestLogoutOfOldSpellings(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("HOME", t.TempDir())
+	t.Setenv("DOCKER_CONFIG", dir)
+	writeFile(t, filepath.Join(dir, "config.json"), `{"auths":{
+		"https://registry.example/v2/":{"auth":"YWRhOnNlY3JldA=="}, "registry.example:5000":{"auth":"YWRhOnNlY3JldA=="}}}`)
+	if _, had, err := Logout("registry.example"); err != nil || !had {
+		t.Errorf("had %v (error: %v)", had, err)
+	}
+	config, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(config), "registry.example/v2") || !strings.Contains(string(config), "registry.example:5000") {
+		t.Errorf("the config is %s", config)
+	}
+}
+
 // installHelper puts a credential helper called test into the PATH: a shell
 // script over a directory.
 func installHelper(t *testing.T, dir string) {

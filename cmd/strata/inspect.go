@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -156,7 +157,10 @@ func inspectImage(store *layerstore.Store, img layerstore.Image) (*inspectedImag
 		if ref.Tag() != "" {
 			v.RepoTags = append(v.RepoTags, ref.Familiar())
 		}
-		v.RepoDigests = appendNew(v.RepoDigests, ref.FamiliarRepository()+"@"+string(img.Digest))
+		d := ref.FamiliarRepository() + "@" + string(img.Digest)
+		if !slices.Contains(v.RepoDigests, d) { // as two tags of one repository have it
+			v.RepoDigests = append(v.RepoDigests, d)
+		}
 	}
 	for i, d := range manifest.Layers {
 		l, err := inspectLayer(store, config.RootFS.DiffIDs[i], d)
@@ -167,15 +171,6 @@ func inspectImage(store *layerstore.Store, img layerstore.Image) (*inspectedImag
 		v.Size += l.Size
 	}
 	return v, nil
-}
-
-func appendNew(list []string, s string) []string {
-	for _, have := range list {
-		if have == s {
-			return list
-		}
-	}
-	return append(list, s)
 }
 
 func inspectLayer(store *layerstore.Store, diffID oci.DiffID, d oci.Descriptor) (inspectedLayer, error) {

@@ -31,6 +31,7 @@ type connection struct {
 	files handleTable[fileHandle]
 	dirs  handleTable[dirHandle]
 	notes *notifier
+	kept  keptFiles
 	locks *lockTable
 }
 
@@ -63,6 +64,7 @@ func (c *connection) attach(kernel *device, capabilities uint64) {
 // sends no RELEASE for what is open.
 func (c *connection) detach() {
 	c.notes.close()
+	c.dropAllKept()
 	for _, h := range c.files.removeAll() {
 		if f := h.node.rebased.Swap(nil); f != nil {
 			f.Close()

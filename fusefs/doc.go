@@ -32,6 +32,10 @@
 // Whoever opens a lower's file opens it through such a mount (a detached clone
 // will do); what comes from another is served in cached mode.
 //
+// A lower's file stays open, and registered, when its last handle is closed, for
+// those that are opened again soon (kept.go). It is let go when somebody opens the
+// upper's.
+//
 // Why passthrough for lowers is the default and Options.Coherent the option,
 // measured here, 256 MiB, the plain file read in 24-30 ms: 23-25 ms in
 // passthrough; in cached mode 160-280 ms for the first read though the file was
@@ -214,6 +218,7 @@
 //
 //	node.mu          modes, backing ids; held while a handle joins or leaves
 //	  nodeTable.mu   which nodes and aliases there are, and their counts
+//	  keptFiles.mu   which nodes keep a lower file open
 //	dirHandle.mu     one reader of a directory handle at a time
 //	handleTable.mu, notifier.mu, lockTable.mu, staleOpens.mu: nothing else is taken
 //	                 under them

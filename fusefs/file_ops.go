@@ -42,8 +42,13 @@ func (c *connection) open(cancel <-chan struct{}, in *fuse.OpenIn, again bool, o
 	if n == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
-	f, err := c.fs.Open(newRequest(cancel, &in.InHeader), n.id, int(in.Flags&overlayFlags))
 	writes := acc.writes() || in.Flags&syscall.O_TRUNC != 0
+	if !writes && !again {
+		if f := c.takeKept(n); f != nil {
+			return c.addHandle(n, f, acc, out)
+		}
+	}
+	f, err := c.fs.Open(newRequest(cancel, &in.InHeader), n.id, int(in.Flags&overlayFlags))
 	if err == nil && writes {
 		err = c.opened(newRequest(cancel, &in.InHeader), n, in)
 		if err != nil {
@@ -107,9 +112,7 @@ func (c *connection) addHandle(n *node, f *overlay.File, acc access, out *fuse.O
 	h.locks.announced = flags&fuse.FOPEN_NOFLUSH == 0
 	fh, ok := c.files.add(h)
 	if !ok {
-		c.leave(n, f)
-		c.closeFile(n.nid, f)
-		c.nodes.unpin(n, acc)
+		c.leave(n, f, acc)
 		return fuse.Status(syscall.ENFILE)
 	}
 	if acc.maps() && flags&fuse.FOPEN_PASSTHROUGH != 0 {
@@ -181,13 +184,7 @@ func (c *connection) Release(cancel <-chan struct{}, in *fuse.ReleaseIn) {
 	if h == nil {
 		return
 	}
-	n := h.node
-	c.leave(n, h.file)
-	c.closeFile(n.nid, h.file)
-	if c.nodes.unpin(n, h.acc) {
-		// Let it go, so that the inode has one node id again.
-		c.notes.send(note{n.nid, noteEntries})
-	}
+	c.leave(h.node, h.file, h.acc)
 }
 
 func (c *connection) closeFile(nid uint64, f *overlay.File) {

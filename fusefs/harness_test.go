@@ -59,7 +59,8 @@ type mountSpec struct {
 type counts struct {
 	Lookups, Getattrs, Opens, Reads, Writes, Readdirs, Creates, Flushes int64
 
-	Nodes, Splits, Files, Dirs int  // state that is left
+	Nodes, Splits, Files, Dirs int  // state that is left, but for what is kept
+	Kept                       int  // lower files kept open
 	Locks, LockWaiters         int  // record locks and flocks
 	FDs                        int  // descriptors of the process, all
 	Passthrough                bool // whether the kernel grants it
@@ -127,7 +128,8 @@ func (c *counting) counts() counts {
 		Passthrough: c.connection.passthrough.Load(),
 	}
 	c.nodes.mu.RLock()
-	n.Nodes, n.Splits = len(c.nodes.nodes), len(c.nodes.splits)
+	n.Kept = c.kept.nodes.Len()
+	n.Nodes, n.Splits = len(c.nodes.nodes)-n.Kept, len(c.nodes.splits)
 	c.nodes.mu.RUnlock()
 	c.locks.mu.RLock()
 	for _, f := range c.locks.files {

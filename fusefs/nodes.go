@@ -1,6 +1,7 @@
 package fusefs
 
 import (
+	"container/list"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -42,6 +43,10 @@ type node struct {
 	mode    ioMode     // valid while opens > 0
 	onLower bool       // ioPassthrough: whether the backing file is the lower's
 	backing int32      // ioPassthrough: the one backing id that all handles share
+
+	registered bool          // backing is a backing id; stays so with kept
+	kept       *overlay.File // see keptFiles
+	keptAt     *list.Element // guarded by keptFiles.mu
 
 	// rebased is the upper's file, from which handles on the lower read after
 	// a copy-up; nil before. Set under mu, ioCached only.

@@ -33,13 +33,13 @@ func (c *connection) mayPassThrough(f *overlay.File, privileged bool) bool {
 	return true
 }
 
-// register gives f to the kernel as a backing file, false if it does not take
-// it.
-func (c *connection) register(f *overlay.File) (int32, bool) {
+// registerLocked gives f to the kernel as n's backing file. If it does not take it
+// n is in cached mode.
+func (c *connection) registerLocked(n *node, f *overlay.File) {
 	id, errno := c.kernel.openBacking(f.Fd())
 	switch errno {
 	case 0:
-		return id, true
+		n.registered, n.mode, n.backing, n.onLower = true, ioPassthrough, id, f.OnLower()
 	case syscall.EPERM: // in a user namespace: it will not change
 		if c.passthrough.Swap(false) {
 			c.log.Info("the kernel grants no passthrough; data goes through this process", "err", errno)
@@ -47,23 +47,34 @@ func (c *connection) register(f *overlay.File) (int32, bool) {
 	default: // ELOOP on overlayfs, EOPNOTSUPP: this file's filesystem
 		c.log.Debug("no passthrough for a file", "node", uint64(f.ID()), "err", errno)
 	}
-	return 0, false
+}
+
+func (c *connection) unregisterLocked(n *node) {
+	if n.registered {
+		c.kernel.closeBacking(n.backing)
+		n.registered, n.mode, n.backing = false, ioCached, 0
+	}
 }
 
 // join adds a handle with f to those that are open on n and returns what the
 // reply to the open says. It is false if the kernel cannot have f open besides
-// what it has open on n.
+// what it has open on n. If n kept a file, that is closed: there is f now.
 func (c *connection) join(n *node, f *overlay.File, acc access) (openFlags uint32, backing int32, ok bool) {
 	privileged := acc.writes() && n.privileged.Load()
 	may := c.mayPassThrough(f, privileged)
 
 	n.mu.Lock()
+	kept := c.giveUpLocked(n)
+	defer c.closeKept(n, kept)
 	defer n.mu.Unlock()
 	if n.opens == 0 {
-		n.mode = ioCached
-		if may {
-			if id, ok := c.register(f); ok {
-				n.mode, n.backing, n.onLower = ioPassthrough, id, f.OnLower()
+		if n.registered && !(may && f.OnLower()) {
+			c.unregisterLocked(n)
+		}
+		if !n.registered {
+			n.mode = ioCached
+			if may {
+				c.registerLocked(n, f)
 			}
 		}
 	} else if n.mode == ioPassthrough && (!may || n.onLower != f.OnLower()) {
@@ -97,10 +108,9 @@ func (c *connection) join(n *node, f *overlay.File, acc access) (openFlags uint3
 	return openFlags, 0, true
 }
 
-// leave undoes join.
-func (c *connection) leave(n *node, f *overlay.File) {
+// leave undoes join and closes f, or leaves it and the handle's pin with n.
+func (c *connection) leave(n *node, f *overlay.File, acc access) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	n.opens--
 	if f.OnLower() {
 		n.lowers--
@@ -110,9 +120,28 @@ func (c *connection) leave(n *node, f *overlay.File) {
 			c.closeFile(n.nid, f)
 		}
 	}
-	if n.opens == 0 && n.mode == ioPassthrough {
-		c.kernel.closeBacking(n.backing)
-		n.mode, n.backing = ioCached, 0
+	var kept bool
+	var evicted *node
+	if n.opens == 0 && n.registered {
+		if kept, evicted = c.keepLocked(n, f); !kept {
+			c.unregisterLocked(n)
+		}
+	}
+	n.mu.Unlock()
+	if !kept {
+		c.closeFile(n.nid, f)
+		c.unpin(n, acc)
+	}
+	if evicted != nil {
+		c.dropKept(evicted)
+	}
+}
+
+// unpin gives a pin back, and lets the kernel forget a node that was given an alias
+// while it was open, so that the inode has one node id again.
+func (c *connection) unpin(n *node, acc access) {
+	if c.nodes.unpin(n, acc) {
+		c.notes.send(note{n.nid, noteEntries})
 	}
 }
 

@@ -146,6 +146,26 @@ func (h *File) OnLower() bool { return h.lower }
 // ID is that of the open inode.
 func (h *File) ID() ID { return h.id }
 
+// Current tells whether who opens the inode now, to read, gets the same data.
+func (h *File) Current() bool {
+	if !h.lower {
+		return true
+	}
+	n, err := h.f.lookupNode(h.id)
+	return err == nil && (n == nil || !n.hasUpper() || n.lacksData())
+}
+
+// Again tells whether the File is Current; then it stands for one more open and is
+// told as such.
+func (h *File) Again() bool {
+	w := h.f.watch()
+	current := h.Current()
+	if current && w.on() {
+		w.tell(Event{Op: OpOpen, Path: h.f.pathOf(h.id), To: flagString(unix.O_RDONLY), Layer: h.f.layerOfFile(h)}, nil)
+	}
+	return current
+}
+
 // ReadAt reads as pread(2) does; io.EOF at the end.
 func (h *File) ReadAt(p []byte, off int64) (int, error) {
 	w := h.f.watch()

@@ -19,6 +19,12 @@ func TestLowerOnlyAllocatesNothing(t *testing.T) {
 	x := treeFixture(t, FormatKernel, shell(t, benchLower))
 	lib := x.hold("usr/lib")
 	n := x.hold("usr/lib/f7")
+	opened, err := x.OpenDir(lib.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer opened.Close()
+	batch := make([]DirEntry, 64)
 	calls := map[string]func(){
 		"Lookup": func() {
 			n, err := x.Lookup(lib.ID, "f42")
@@ -42,6 +48,14 @@ func TestLowerOnlyAllocatesNothing(t *testing.T) {
 		if k := testing.AllocsPerRun(200, call); k != 0 {
 			t.Errorf("%s allocates %v times", name, k)
 		}
+	}
+	perBatch := testing.AllocsPerRun(200, func() {
+		if k, err := opened.ReadDir(20, batch); k != len(batch) || err != nil {
+			t.Fatal(k, err)
+		}
+	})
+	if perBatch > 1 {
+		t.Errorf("ReadDir of %d entries allocates %v times, want none for an entry", len(batch), perBatch)
 	}
 	x.forget(n)
 	x.forget(lib)
@@ -108,6 +122,26 @@ func BenchmarkReadDir(b *testing.B) {
 					b.Fatal(k, err)
 				}
 				d.Close()
+			}
+		})
+	}
+}
+
+func BenchmarkOpen(b *testing.B) {
+	needRoot(b)
+	x := treeFixture(b, FormatKernel, shell(b, benchLower))
+	x.must(x.create("merged/up", "x"))
+	for _, path := range []string{"usr/lib/f42", "merged/f42", "merged/up"} {
+		b.Run(path, func(b *testing.B) {
+			n := x.hold(path)
+			defer x.forget(n)
+			b.ReportAllocs()
+			for b.Loop() {
+				h, err := x.Open(context.Background(), n.ID, unix.O_RDONLY)
+				if err != nil {
+					b.Fatal(err)
+				}
+				h.Close()
 			}
 		})
 	}

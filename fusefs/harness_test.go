@@ -217,7 +217,7 @@ func serveChild(arg string) error {
 	left.FDsBefore, left.GoroutinesBefore = openFDs(), runtime.NumGoroutine()
 	spec.Options.fill()
 	c := &counting{connection: newConnection(ofs, spec.Options)}
-	s, err := serve(spec.Mountpoint, ofs, spec.Options, c)
+	s, err := serve(spec.Mountpoint, ofs.ReadOnly(), spec.Options, c)
 	if err != nil {
 		return err
 	}

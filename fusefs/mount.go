@@ -95,7 +95,7 @@ type Server struct {
 // Wait.
 func Mount(dir string, fs *overlay.FS, o Options) (*Server, error) {
 	o.fill()
-	return serve(dir, fs, o, newConnection(fs, o))
+	return serve(dir, fs.ReadOnly(), o, newConnection(fs, o))
 }
 
 // filesystem answers requests.
@@ -105,7 +105,7 @@ type filesystem interface {
 	detach()
 }
 
-func serve(dir string, fs *overlay.FS, o Options, c filesystem) (*Server, error) {
+func serve(dir string, readOnly bool, o Options, c filesystem) (*Server, error) {
 	if err := CheckMountpoint(dir); err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func serve(dir string, fs *overlay.FS, o Options, c filesystem) (*Server, error)
 		return nil, fmt.Errorf("mount %s: %w", dir, err)
 	}
 	s := &Server{dir: path, root: os.Geteuid() == 0, done: make(chan struct{})}
-	fd, err := s.mount(fs, &o)
+	fd, err := s.mount(readOnly, &o)
 	if err != nil {
 		return nil, fmt.Errorf("mount %s: %w", dir, explainMount(err, s.root))
 	}
@@ -164,12 +164,12 @@ func protocolOptions(o *Options) *fuse.MountOptions {
 }
 
 // mount mounts at s.dir, by the way that this user has.
-func (s *Server) mount(fs *overlay.FS, o *Options) (fd int, err error) {
+func (s *Server) mount(readOnly bool, o *Options) (fd int, err error) {
 	a := attachment{source: o.FSName, options: []string{"default_permissions", fmt.Sprintf("max_read=%d", maxWrite)}}
 	if o.NoExec {
 		a.flags |= syscall.MS_NOEXEC
 	}
-	if fs.ReadOnly() {
+	if readOnly {
 		a.flags |= syscall.MS_RDONLY
 	}
 	allowOther := o.AllowOther

@@ -30,6 +30,17 @@ func mounts() ([]mountEntry, error) {
 	return list, nil
 }
 
+// Mountpoints returns where this process sees a mount of whatever kind, in the
+// order in which the mounts were made.
+func Mountpoints() ([]string, error) {
+	list, err := mounts()
+	dirs := make([]string, len(list))
+	for i, m := range list {
+		dirs[i] = m.dir
+	}
+	return dirs, err
+}
+
 // parseMounts reads mountinfo. Only blanks and newlines divide it, and lines may
 // be of any length: names hold whatever else there is, and an overlayfs lists
 // all its lower directories.

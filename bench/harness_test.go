@@ -8,18 +8,41 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"strata/testdata"
 )
 
-// build makes the command and returns its path.
-func build(b *testing.B) string {
-	b.Helper()
-	bin := filepath.Join(b.TempDir(), "strata")
+// built makes the command, once.
+var built = sync.OnceValues(func() (string, error) {
+	bin := filepath.Join(binDir, "strata")
 	if out, err := exec.Command("go", "build", "-o", bin, "strata/cmd/strata").CombinedOutput(); err != nil {
-		b.Fatalf("go build: %v\n%s", err, out)
+		return "", fmt.Errorf("go build: %w: %s", err, out)
+	}
+	return bin, nil
+})
+
+var binDir string // until the end of all tests
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "strata-bench-test-*")
+	if err != nil {
+		panic(err)
+	}
+	binDir = dir
+	status := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(status)
+}
+
+// build returns the path of the command.
+func build(tb testing.TB) string {
+	tb.Helper()
+	bin, err := built()
+	if err != nil {
+		tb.Fatal(err)
 	}
 	return bin
 }
@@ -88,13 +111,6 @@ func madeUp() string {
 }
 
 func digits(i int) string { return fmt.Sprintf("n%04d", i) }
-
-// timed returns how long f took.
-func timed(f func()) time.Duration {
-	start := time.Now()
-	f()
-	return time.Since(start)
-}
 
 // median returns the middle of some durations, in seconds.
 func median(d []time.Duration) float64 {

@@ -1,9 +1,6 @@
 package bench
 
 import (
-	"archive/tar"
-	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
@@ -28,7 +25,9 @@ func BenchmarkLayers(b *testing.B) {
 	strata("create", "--name", "deep", "deep:1")
 	merged := strata("mount", "deep")
 	twin := filepath.Join(b.TempDir(), "twin.tar")
-	flatten(b, merged, twin)
+	if err := packImage(b.Context(), "twin:1", []string{merged}, b.TempDir(), twin); err != nil {
+		b.Fatal(err)
+	}
 	files, dirs := names(b, merged)
 	strata("umount", "deep")
 	strata("load", twin)
@@ -89,49 +88,4 @@ func names(b *testing.B, root string) (files, dirs []string) {
 		b.Fatal(err)
 	}
 	return files, dirs
-}
-
-// flatten writes a docker archive with the image twin:1, whose only layer is the
-// tree below root.
-func flatten(b *testing.B, root, file string) {
-	b.Helper()
-	layer := filepath.Join(b.TempDir(), "layer.tar")
-	run(b, "tar", "--numeric-owner", "--xattrs", "-C", root, "-cf", layer, ".")
-	data, err := os.ReadFile(layer)
-	if err != nil {
-		b.Fatal(err)
-	}
-	config, err := json.Marshal(map[string]any{
-		"architecture": "amd64", "os": "linux", "config": map[string]any{},
-		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{fmt.Sprintf("sha256:%x", sha256.Sum256(data))}},
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	manifest, err := json.Marshal([]any{map[string]any{"Config": "config.json", "RepoTags": []string{"twin:1"}, "Layers": []string{"layer.tar"}}})
-	if err != nil {
-		b.Fatal(err)
-	}
-	out, err := os.Create(file)
-	if err != nil {
-		b.Fatal(err)
-	}
-	w := tar.NewWriter(out)
-	for _, f := range []struct {
-		name string
-		data []byte
-	}{{"layer.tar", data}, {"config.json", config}, {"manifest.json", manifest}} {
-		if err := w.WriteHeader(&tar.Header{Name: f.name, Mode: 0o644, Size: int64(len(f.data))}); err != nil {
-			b.Fatal(err)
-		}
-		if _, err := w.Write(f.data); err != nil {
-			b.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		b.Fatal(err)
-	}
-	if err := out.Close(); err != nil {
-		b.Fatal(err)
-	}
 }

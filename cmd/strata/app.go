@@ -67,6 +67,7 @@ func commands(p *program) []*cli.Command {
 		traceCommand(p),
 		syncCommand(p),
 		dfCommand(p),
+		benchCommand(p),
 		overlayCommand(p),
 		demoCommand(p),
 		versionCommand(p),
@@ -131,15 +132,29 @@ A first look:
 		},
 	}
 	plainFlags(app.Flags)
-	for _, c := range app.Commands {
+	setUpCommands(app.Name, app.Commands)
+	return app
+}
+
+// setUpCommands gives all commands, and those below them, what they have in
+// common.
+func setUpCommands(parent string, commands []*cli.Command) {
+	for _, c := range commands {
 		plainFlags(c.Flags)
 		c.OnUsageError = flagError
 		c.UseShortOptionHandling = true
 		c.HideHelpCommand = true
-		c.UsageText = strings.TrimSpace("strata " + c.Name + " " + c.ArgsUsage)
+		name := parent + " " + c.Name // the library makes the same of it, as HelpName
+		c.UsageText = strings.TrimSpace(name + " " + c.ArgsUsage)
 		c.Description = strings.TrimSpace(c.Description) + "\n\n" + exitStatuses
+		setUpCommands(name, c.Subcommands)
 	}
-	return app
+}
+
+// commandWords are those by which the command that runs is called.
+func commandWords(c *cli.Context) string {
+	_, words, _ := strings.Cut(c.Command.HelpName, " ") // after the program's name
+	return words
 }
 
 // plainFlags leaves out of the help texts that flags are off by default.
@@ -208,16 +223,16 @@ func (e *usageError) Error() string { return e.message }
 
 // wrongUsage makes a usageError of the command that runs.
 func wrongUsage(c *cli.Context, format string, args ...any) error {
-	return &usageError{command: c.Command.Name, message: fmt.Sprintf(format, args...)}
+	return &usageError{command: commandWords(c), message: fmt.Sprintf(format, args...)}
 }
 
 // wantArgs checks the number of arguments. A negative most means any number.
 func wantArgs(c *cli.Context, least, most int) error {
 	switch n := c.NArg(); {
 	case n < least:
-		return wrongUsage(c, "an argument is missing: usage: strata %s %s", c.Command.Name, c.Command.ArgsUsage)
+		return wrongUsage(c, "an argument is missing: usage: %s", c.Command.UsageText)
 	case most >= 0 && n > most:
-		return wrongUsage(c, "there is an argument too many, %q: usage: strata %s %s", c.Args().Get(most), c.Command.Name, c.Command.ArgsUsage)
+		return wrongUsage(c, "there is an argument too many, %q: usage: %s", c.Args().Get(most), c.Command.UsageText)
 	}
 	return nil
 }
@@ -227,7 +242,7 @@ func flagError(c *cli.Context, err error, isSubcommand bool) error {
 	e := &usageError{message: err.Error()}
 	flags := c.App.Flags
 	if isSubcommand {
-		e.command, flags = c.Command.Name, append(flags, c.Command.Flags...)
+		e.command, flags = commandWords(c), append(flags, c.Command.Flags...)
 	}
 	if name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: "); ok {
 		e.message = "there is no flag " + name

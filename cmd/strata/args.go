@@ -9,11 +9,12 @@ import (
 
 // flagsFirst reorders a command line so that the flag parser, which stops at
 // the first other word, finds all flags: those of the program go before the
-// command's name, those of the command right behind it. What follows -- stays
-// where it is. "help COMMAND" becomes "COMMAND --help".
+// command's name, those of the command right behind its name, or its two names.
+// What follows -- stays where it is. "help COMMAND" becomes "COMMAND --help".
 func flagsFirst(app *cli.App, args []string) []string {
 	var global, local, rest []string
 	var command *cli.Command
+	var names []string
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
 		switch {
@@ -26,9 +27,14 @@ func flagsFirst(app *cli.App, args []string) []string {
 				continue
 			}
 			if command == nil {
-				if command = app.Command(arg); command == nil {
+				if command = findCommand(app.Commands, arg); command == nil {
 					return append(global, args[i:]...) // the parser will say what is wrong
 				}
+				names = append(names, command.Name)
+				continue
+			}
+			if sub := findCommand(command.Subcommands, arg); sub != nil && len(rest) == 0 {
+				command, names = sub, append(names, sub.Name)
 				continue
 			}
 			rest = append(rest, arg)
@@ -51,10 +57,16 @@ func flagsFirst(app *cli.App, args []string) []string {
 			}
 		}
 	}
-	if command != nil {
-		global = append(global, command.Name)
+	return slices.Concat(global, names, local, rest)
+}
+
+func findCommand(commands []*cli.Command, name string) *cli.Command {
+	for _, c := range commands {
+		if c.HasName(name) {
+			return c
+		}
 	}
-	return slices.Concat(global, local, rest)
+	return nil
 }
 
 // findFlag returns the flag that arg, which begins with -, sets.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"strata/bench"
 	"strata/internal/container"
 )
 
@@ -27,6 +28,8 @@ func TestInterfacePage(t *testing.T) {
 		"explain": {explainJSON{}, linkJSON{}, wordJSON{}},
 		"trace":   {container.TraceHeader{}, container.TraceEvent{}},
 		"df":      {dfJSON{}, kindJSON{}, dfLayerJSON{}},
+		"bench fs": {bench.FSReport{}, bench.Environment{}, bench.Disk{}, bench.Sizes{}, bench.ContenderReport{},
+			bench.WorkloadReport{}, bench.Result{}, bench.Summary{}, bench.TargetReport{}},
 		"version": {versionJSON{}},
 		"inspect": {inspectedImage{}, inspectedRootFS{}, inspectedLayer{}, inspectedContainer{}, inspectedState{}},
 	} {

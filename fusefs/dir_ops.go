@@ -31,7 +31,9 @@ func (c *connection) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name strin
 
 func (c *connection) Forget(nid, n uint64) {
 	if id, ok := c.nodes.forget(nid, n); ok {
-		c.locks.forget(id)
+		if !c.nodes.isSplit(id) { // or the kernel knows it by another id still
+			c.locks.forget(id)
+		}
 		c.fs.Forget(id, n)
 	}
 }

@@ -172,6 +172,7 @@ func (f *FS) copyData(ctx context.Context, lower tree.ID, a *tree.Attr, dst *os.
 
 // copyRanges copies n bytes to a file that is as long and leaves holes holes.
 func copyRanges(ctx context.Context, dst, src *os.File, n int64) error {
+	c := copier{dst: dst, src: src, size: n}
 	for off := int64(0); off < n; {
 		data, err := unix.Seek(int(src.Fd()), off, unix.SEEK_DATA)
 		if err == unix.ENXIO {
@@ -191,7 +192,7 @@ func copyRanges(ctx context.Context, dst, src *os.File, n int64) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			k, err := copyRange(dst, src, off, int(min(end-off, copyChunk)))
+			k, err := c.copy(off, int(min(end-off, copyChunk)))
 			if err != nil {
 				return err
 			}
@@ -204,24 +205,36 @@ func copyRanges(ctx context.Context, dst, src *os.File, n int64) error {
 	return nil
 }
 
-// copyRange copies up to n bytes at off, within the kernel if it can.
-func copyRange(dst, src *os.File, off int64, n int) (int, error) {
-	from, to := off, off
-	k, err := unix.CopyFileRange(int(src.Fd()), &from, int(dst.Fd()), &to, n, 0)
-	switch err {
-	case nil:
-		return k, nil
-	case unix.EXDEV, unix.EINVAL, unix.ENOSYS, unix.EOPNOTSUPP, unix.EPERM:
-	default:
-		return 0, err
+// copier copies ranges of a file to another, within the kernel if it can.
+type copier struct {
+	dst, src *os.File
+	size     int64  // of all that is to be copied
+	buf      []byte // it cannot: what it takes then
+}
+
+// copyBuffer is long enough for the system calls not to count.
+const copyBuffer = 1 << 20
+
+// copy copies up to n bytes at off.
+func (c *copier) copy(off int64, n int) (int, error) {
+	if c.buf == nil {
+		from, to := off, off
+		k, err := unix.CopyFileRange(int(c.src.Fd()), &from, int(c.dst.Fd()), &to, n, 0)
+		switch err {
+		case nil:
+			return k, nil
+		case unix.EXDEV, unix.EINVAL, unix.ENOSYS, unix.EOPNOTSUPP, unix.EPERM:
+			c.buf = make([]byte, min(c.size, copyBuffer))
+		default:
+			return 0, err
+		}
 	}
-	buf := make([]byte, min(n, 256<<10))
-	k, err = src.ReadAt(buf, off)
+	k, err := c.src.ReadAt(c.buf[:min(n, len(c.buf))], off)
 	if err == io.EOF {
 		err = nil // for the caller to see that nothing came
 	}
 	if k == 0 {
 		return 0, err
 	}
-	return dst.WriteAt(buf[:k], off)
+	return c.dst.WriteAt(c.buf[:k], off)
 }

@@ -40,6 +40,8 @@ var rooms = []room{
 		"writes images by itself, so that what reads them is not its own judge"},
 	{"internal/need", nil,
 		"any test may use it"},
+	{"internal/histories", []string{"overlay/tree"},
+		"plays histories for the tests of overlay and fusefs, and is judge of both; a tree file may be the lower"},
 	{"internal/arrows", nil,
 		"looks at the code from outside"},
 }
@@ -86,6 +88,7 @@ var outside = []struct {
 var forTests = []string{
 	"strata/testdata",
 	"strata/internal/need",
+	"strata/internal/histories",
 	"github.com/google/go-cmp",
 	"github.com/google/go-containerregistry/pkg/registry", // a registry in the test's own process
 	"github.com/rogpeppe/go-internal",

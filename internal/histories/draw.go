@@ -1,0 +1,23 @@
+package histories
+
+import "math/rand/v2"
+
+// DrawOverlay draws a history of what an overlay can be told to do in-process.
+func DrawOverlay(seed uint64, steps int) History {
+	r := rand.New(rand.NewPCG(seed, 1))
+	h := History{Lowers: drawLowers(r.IntN, false)}
+	for range steps {
+		h.Steps = append(h.Steps, DrawOverlayStep(r.IntN))
+	}
+	return h
+}
+
+// DrawMounted draws a history of several processes.
+func DrawMounted(seed uint64, steps int) History {
+	r := rand.New(rand.NewPCG(seed, 2))
+	h := History{Lowers: drawLowers(r.IntN, true), Mounted: true}
+	for len(h.Steps) < steps {
+		h.Steps = append(h.Steps, DrawCalls(r.IntN)...)
+	}
+	return h
+}

@@ -8,6 +8,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strata/internal/histories"
 	"strings"
 	"testing"
 
@@ -31,17 +32,17 @@ func listChanges(x *fixture) []Change {
 var nlinks = regexp.MustCompile(` nlink \d+`)
 
 // naiveChanges compares two full dumps.
-func naiveChanges(before, after map[string]dumped) []Change {
+func naiveChanges(before, after histories.Tree) []Change {
 	kinds := map[string]ChangeKind{}
 	gone := func(p string) bool { // below a directory that is deleted or replaced
 		for up := path.Dir(p); up != "."; up = path.Dir(up) {
-			if a, ok := after[up]; !ok || !a.attr.IsDir() {
+			if a, ok := after[up]; !ok || !a.IsDir() {
 				return true
 			}
 		}
 		return false
 	}
-	looks := func(d dumped) string { return nlinks.ReplaceAllString(d.line, "") + fmt.Sprint(d.attr.Mtime) }
+	looks := func(d histories.Node) string { return nlinks.ReplaceAllString(d.Line, "") + fmt.Sprint(d.Mtime) }
 	for p, b := range before {
 		a, ok := after[p]
 		switch {
@@ -70,9 +71,9 @@ func naiveChanges(before, after map[string]dumped) []Change {
 		if kind == Deleted {
 			d = before[p]
 		}
-		c := Change{Kind: kind, Path: "/" + p, Type: d.attr.Mode & tree.ModeType}
-		if d.attr.IsRegular() {
-			c.Size = d.attr.Size
+		c := Change{Kind: kind, Path: "/" + p, Type: d.Mode & tree.ModeType}
+		if d.IsRegular() {
+			c.Size = d.Size
 		}
 		list = append(list, c)
 	}
@@ -96,7 +97,7 @@ func TestChangesOfHistories(t *testing.T) {
 			before := x.dump()
 			r := rand.New(rand.NewPCG(seed, 0))
 			for range 5 + r.IntN(120) {
-				_ = opFor(r.IntN).on(x)
+				_ = x.do(histories.DrawNameStep(r.IntN))
 			}
 			want := naiveChanges(before, x.dump())
 			slices.SortFunc(want, parentsFirst)
@@ -105,12 +106,12 @@ func TestChangesOfHistories(t *testing.T) {
 				t.Errorf("seed %d: the upper says\n%v\ntwo dumps say\n%v", seed, lines(got), lines(want))
 				for _, c := range got {
 					if !slices.Contains(want, c) {
-						t.Logf("only the upper says %v %s: %s -> %s", c.Kind, c.Path, before[c.Path[1:]].line, x.dump()[c.Path[1:]].line)
+						t.Logf("only the upper says %v %s: %s -> %s", c.Kind, c.Path, before[c.Path[1:]].Line, x.dump()[c.Path[1:]].Line)
 					}
 				}
 				for _, c := range want {
 					if !slices.Contains(got, c) {
-						t.Logf("only the dumps say %v %s: %s -> %s", c.Kind, c.Path, before[c.Path[1:]].line, x.dump()[c.Path[1:]].line)
+						t.Logf("only the dumps say %v %s: %s -> %s", c.Kind, c.Path, before[c.Path[1:]].Line, x.dump()[c.Path[1:]].Line)
 					}
 				}
 			}

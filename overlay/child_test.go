@@ -1,7 +1,6 @@
 package overlay
 
 import (
-	"crypto/sha256"
 	"encoding/gob"
 	"errors"
 	"fmt"
@@ -9,7 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"strata/internal/histories"
 	"strconv"
 	"syscall"
 	"testing"
@@ -64,64 +63,6 @@ func (t *childTB) Errorf(format string, args ...any) {
 func (t *childTB) Fatal(args ...any)                 { panic(fmt.Sprint(args...)) }
 func (t *childTB) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
 
-// dirObjects keeps contents in files called by their digest.
-type dirObjects string
-
-func (d dirObjects) OpenObject(digest tree.ObjectDigest) (*os.File, error) {
-	return os.Open(filepath.Join(string(d), digest.String()))
-}
-
-// digested is a tree whose contents go to a directory of objects as they are
-// asked for.
-type digested struct {
-	tree.Tree
-	objects dirObjects
-}
-
-func (d digested) Content(id tree.ID) (tree.Content, error) {
-	f, err := d.Open(id)
-	if err != nil {
-		return tree.Content{}, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(f)
-	if err != nil {
-		return tree.Content{}, err
-	}
-	c := tree.Content{Known: true, Digest: sha256.Sum256(data), Size: int64(len(data))}
-	return c, os.WriteFile(filepath.Join(string(d.objects), c.Digest.String()), data, 0o644)
-}
-
-// writeTreeFile writes the stacked layers as top/tree and top/objects, as an image
-// is kept.
-func writeTreeFile(t testing.TB, top string, layers ...string) {
-	t.Helper()
-	var trees []tree.Tree
-	for _, dir := range layers {
-		h, err := tree.OpenHostDir(dir, tree.HostDirOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer h.Close()
-		trees = append(trees, h)
-	}
-	objects := dirObjects(filepath.Join(top, "objects"))
-	f, err := os.Create(filepath.Join(top, "tree"))
-	if err == nil {
-		err = os.Mkdir(string(objects), 0o755)
-	}
-	if err == nil {
-		err = tree.Write(f, digested{tree.Stack(trees...), objects})
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func openTreeFile(top string) (*tree.File, error) {
-	return tree.OpenFile(filepath.Join(top, "tree"), dirObjects(filepath.Join(top, "objects")))
-}
-
 // childHold keeps an upper open until standard input ends.
 func childHold(args []string) error {
 	lower, err := tree.OpenHostDir(args[0], tree.HostDirOptions{})
@@ -139,36 +80,15 @@ func childHold(args []string) error {
 	return f.Close()
 }
 
-// report is what a child that ran a history found.
-type report struct {
+// childReport is what a child that ran a history found.
+type childReport struct {
 	Errnos        []syscall.Errno
-	Before, After map[string]reported // the remount
+	Before, After histories.Tree // the remount
 	Errors        []string
 }
 
-type reported struct {
-	Attr        tree.Attr
-	Line, Inode string
-}
-
-func reportOf(dump map[string]dumped) map[string]reported {
-	out := map[string]reported{}
-	for path, d := range dump {
-		out[path] = reported{d.attr, d.line, d.inode}
-	}
-	return out
-}
-
-func dumpOf(r map[string]reported) map[string]dumped {
-	out := map[string]dumped{}
-	for path, d := range r {
-		out[path] = dumped{attr: d.Attr, line: d.Line, inode: d.Inode}
-	}
-	return out
-}
-
-// childHistory runs a history below a directory that writeTreeFile filled, on an
-// upper of the user's format, and writes the report to standard output.
+// childHistory runs a history below a directory that histories.WriteTreeFile filled, on an
+// upper of the user's format, and writes the childReport to standard output.
 func childHistory(args []string) error {
 	top := args[0]
 	seed, err := strconv.ParseUint(args[1], 10, 64)
@@ -179,7 +99,7 @@ func childHistory(args []string) error {
 	if err != nil {
 		return err
 	}
-	lower, err := openTreeFile(top)
+	lower, err := histories.OpenTreeFile(top)
 	if err != nil {
 		return err
 	}
@@ -189,20 +109,20 @@ func childHistory(args []string) error {
 	}
 	t := &childTB{}
 	x := &fixture{t: t, format: FormatUser}
-	var rep report
+	var rep childReport
 	if x.FS, err = Open(o); err != nil {
 		return err
 	}
 	r := rand.New(rand.NewPCG(seed, 0))
 	for range steps {
-		rep.Errnos = append(rep.Errnos, errnoOf(opFor(r.IntN).on(x)))
+		rep.Errnos = append(rep.Errnos, errnoOf(x.do(histories.DrawNameStep(r.IntN))))
 	}
-	rep.Before = reportOf(x.dump())
+	rep.Before = x.dump()
 	x.close()
 	if x.FS, err = Open(o); err != nil {
 		return err
 	}
-	rep.After = reportOf(x.dump())
+	rep.After = x.dump()
 	x.close()
 	for _, err := range t.errs {
 		rep.Errors = append(rep.Errors, err.Error())
@@ -228,13 +148,13 @@ func childCrash(args []string) error {
 	fmt.Println("open")
 	r := rand.New(rand.NewPCG(seed, 0))
 	for {
-		o := opFor(r.IntN)
-		if o.changesData() {
+		s := histories.DrawNameStep(r.IntN)
+		if s.ChangesData() {
 			continue
 		}
-		switch err := errnoOf(o.on(x)); err {
+		switch err := errnoOf(x.do(s)); err {
 		case unix.EIO, unix.ESTALE, unix.EBADF, unix.ENOSPC:
-			return fmt.Errorf("%s: %w", o.name, err)
+			return fmt.Errorf("%v: %w", s, err)
 		}
 	}
 }

@@ -270,8 +270,9 @@ func TestCopyUpInDeepDirectory(t *testing.T) {
 	x := newFixture(t, FormatKernel, lower)
 	want := x.dump()
 	x.must(x.write(deep+"f", "data\n", 0))
-	a := want[deep+"f"].attr
-	x.must(x.setattr(deep+"f", SetAttr{Mtime: &a.Mtime}))
+	a := want[deep+"f"]
+	mt := tree.Time(a.Mtime)
+	x.must(x.setattr(deep+"f", SetAttr{Mtime: &mt}))
 	compare(t, "after copy-up", want, x.dump(), true)
 	x.reopen()
 	compare(t, "after remount", want, x.dump(), true)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strata/internal/histories"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -161,7 +162,7 @@ func TestObserveAtOnce(t *testing.T) {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(seed, i))
 			for range 200 {
-				opFor(r.IntN).on(x)
+				x.do(histories.DrawNameStep(r.IntN))
 			}
 		})
 		wg.Go(func() {

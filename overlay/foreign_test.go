@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"os"
+	"strata/internal/histories"
 	"strings"
 	"testing"
 
@@ -12,7 +13,7 @@ import (
 
 // kernelDoes mounts the fixture's layers and upper as the kernel's overlayfs, calls
 // fn with where, and tells what is seen at the end.
-func kernelDoes(t testing.TB, x *fixture, fn func(root string)) map[string]dumped {
+func kernelDoes(t testing.TB, x *fixture, fn func(root string)) histories.Tree {
 	t.Helper()
 	x.close()
 	dir := t.TempDir()
@@ -39,9 +40,12 @@ func TestKernelsUpper(t *testing.T) {
 			x.close()
 			dir := t.TempDir()
 			mountKernel(t, x, dir, "index=off")
+			w, err := histories.OpenDirectory(dir)
+			x.must(err)
 			for range 60 {
-				opFor(r.IntN).in(dir)
+				w.Do(histories.DrawNameStep(r.IntN))
 			}
+			x.must(w.Leave())
 			want := dumpDir(t, dir)
 			if err := unix.Unmount(dir, 0); err != nil {
 				t.Fatal(err)
@@ -53,18 +57,14 @@ func TestKernelsUpper(t *testing.T) {
 		}
 		ours := func() {
 			for range 60 {
-				opFor(r.IntN).on(x)
+				x.do(histories.DrawNameStep(r.IntN))
 			}
 			want := x.dump()
 			wantUniqueInodes(t, want)
 			x.reopen()
 			after := x.dump()
 			compare(t, "after remount", want, after, true)
-			for path, d := range want {
-				if after[path].inode != d.inode {
-					t.Errorf("%q was inode %s and is %s after remount", path, d.inode, after[path].inode)
-				}
-			}
+			wantSameInodes(t, want, after)
 			x.close()
 			compare(t, "the kernel's view of what we wrote on", want, kernelView(t, x), true)
 			x.open()
@@ -80,16 +80,11 @@ func TestKernelsUpper(t *testing.T) {
 	}
 }
 
-// wantUniqueInodes wants names with one number to be equal in everything.
-func wantUniqueInodes(t testing.TB, dump map[string]dumped) {
+// wantUniqueInodes is histories.CheckLinks but for the number of names, which in plain lower
+// directories counts those that are hidden.
+func wantUniqueInodes(t testing.TB, dump histories.Tree) {
 	t.Helper()
-	seen := map[string]string{}
-	for path, d := range dump {
-		if other, ok := seen[d.inode]; ok && dump[other].line != d.line {
-			t.Errorf("%q and %q are both inode %s and differ:\n%s\n%s", path, other, d.inode, dump[other].line, d.line)
-		}
-		seen[d.inode] = path
-	}
+	report(t, histories.CheckInodes("merged", dump))
 }
 
 // TestKernelsMarks looks at one thing after another that the kernel writes.

@@ -5,10 +5,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strata/internal/histories"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -87,13 +87,15 @@ func history(t *testing.T, rt failer, top string, format Format, seed uint64, st
 	x := newFixtureAt(t, top, format, layers...)
 	defer x.close()
 	r := rand.New(rand.NewPCG(seed, 0))
+	w, err := histories.OpenDirectory(plain)
+	x.must(err)
+	defer w.Close()
 	for range steps {
-		o := opFor(r.IntN)
-		got := errnoOf(o.on(x))
-		want := errnoOf(o.in(plain))
-		rt.Logf("%s: %v", o.name, nameOf(want))
-		if got != want {
-			rt.Fatalf("%s: %v, a plain directory says %v", o.name, nameOf(got), nameOf(want))
+		s := histories.DrawNameStep(r.IntN)
+		got, want := errnoOf(x.do(s)), w.Do(s)
+		rt.Logf("%v: %v", s, want)
+		if got != want.Errno {
+			rt.Fatalf("%v: %v, a plain directory says %v", s, histories.NameOf(got), want)
 		}
 	}
 	want := dumpDir(t, plain)
@@ -102,11 +104,7 @@ func history(t *testing.T, rt failer, top string, format Format, seed uint64, st
 	x.reopen()
 	after := x.dump()
 	compare(t, "after remount", before, after, true)
-	for path, b := range before {
-		if b.attr.Ino != after[path].attr.Ino {
-			t.Errorf("%q was inode %d and is %d after remount", path, b.attr.Ino, after[path].attr.Ino)
-		}
-	}
+	wantSameInodes(t, before, after)
 	x.close()
 	if format == FormatKernel {
 		compare(t, "kernel's view of the upper", want, kernelView(t, x), false)
@@ -116,16 +114,9 @@ func history(t *testing.T, rt failer, top string, format Format, seed uint64, st
 	}
 }
 
-func nameOf(e syscall.Errno) string {
-	if e == 0 {
-		return "ok"
-	}
-	return unix.ErrnoName(e)
-}
-
 // kernelView mounts the fixture's layers and upper as the kernel's overlayfs and
 // describes what is seen.
-func kernelView(t testing.TB, x *fixture) map[string]dumped {
+func kernelView(t testing.TB, x *fixture) histories.Tree {
 	t.Helper()
 	dir := t.TempDir()
 	mountKernel(t, x, dir, "index=off")

@@ -3,11 +3,13 @@ package overlay
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"strata/internal/histories"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -43,28 +45,27 @@ func wantForgotten(x *fixture) {
 	}
 }
 
-// treeFixture is a fixture over a tree file, which holds no descriptors.
+// treeFixture is a fixture over a tree file, which holds one descriptor.
 func treeFixture(t testing.TB, format Format, layers ...string) *fixture {
 	t.Helper()
 	top := tempDir(t)
-	writeTreeFile(t, top, layers...)
+	if err := histories.WriteTreeFile(top, layers...); err != nil {
+		t.Fatal(err)
+	}
 	for _, dir := range []string{"/upper", "/work"} {
 		if err := os.Mkdir(top+dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	lower, err := openTreeFile(top)
+	lower, err := histories.OpenTreeFile(top)
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := &fixture{t: t, upper: top + "/upper", work: top + "/work", format: format}
+	x := &fixture{t: t, upper: top + "/upper", work: top + "/work", format: format, lowers: []io.Closer{lower}}
 	if x.FS, err = Open(Options{Lower: lower, Upper: x.upper, Work: x.work, Format: format}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		x.close()
-		lower.Close()
-	})
+	t.Cleanup(x.close)
 	return x
 }
 
@@ -82,7 +83,7 @@ func TestNothingLeaks(t *testing.T) {
 		var files []*File
 		var dirs []*Dir
 		for range 3000 {
-			_ = opFor(r.IntN).on(x)
+			_ = x.do(histories.DrawNameStep(r.IntN))
 			if r.IntN(4) > 0 {
 				continue
 			}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strata/internal/histories"
 	"strings"
 	"testing"
 
@@ -206,7 +207,7 @@ func TestReadOnly(t *testing.T) {
 	want := x.dump()
 	x.close()
 
-	check := func(t *testing.T, want map[string]dumped) {
+	check := func(t *testing.T, want histories.Tree) {
 		if !x.ReadOnly() {
 			t.Error("ReadOnly is false")
 		}
@@ -278,8 +279,8 @@ func TestPrepare(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := x.dump()[""]
-		if got.line != want.line || got.attr.Mtime != want.attr.Mtime || got.attr.Atime != want.attr.Atime {
-			t.Errorf("the root is\n %s %v, want\n %s %v", got.line, got.attr.Mtime, want.line, want.attr.Mtime)
+		if got.Line != want.Line || got.Mtime != want.Mtime || got.Atime != want.Atime {
+			t.Errorf("the root is\n %s %v, want\n %s %v", got.Line, got.Mtime, want.Line, want.Mtime)
 		}
 		x.close()
 		o.LowerID, o.Upper, o.Work = "sha256:two", top+"/upper", top+"/work"

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/pprof"
+	"strata/internal/histories"
 	"sync"
 	"syscall"
 	"testing"
@@ -50,9 +51,9 @@ func TestParallelHistories(t *testing.T) {
 					wg.Go(func() {
 						r := rand.New(rand.NewPCG(seed, g))
 						for range 250 {
-							o := opFor(r.IntN)
-							if err := o.on(x); !usual[errnoOf(err)] {
-								t.Errorf("%s: %v", o.name, err)
+							s := histories.DrawNameStep(r.IntN)
+							if err := x.do(s); !usual[errnoOf(err)] {
+								t.Errorf("%v: %v", s, err)
 							}
 							if r.IntN(10) == 0 {
 								roam(t, x, r)
@@ -68,7 +69,7 @@ func TestParallelHistories(t *testing.T) {
 			}
 			before := x.dump()
 			compare(t, "the second look", before, x.dump(), true)
-			checkNlinks(t, before)
+			report(t, histories.CheckLinks("after all", before))
 			wantSameAfterRemount(x)
 			if t.Failed() {
 				t.Fatalf("seed %d", seed)
@@ -76,20 +77,6 @@ func TestParallelHistories(t *testing.T) {
 			x.close()
 		}
 	})
-}
-
-// checkNlinks wants each file to have the names that it says.
-func checkNlinks(t *testing.T, dump map[string]dumped) {
-	t.Helper()
-	names := map[string]int{}
-	for _, d := range dump {
-		names[d.inode]++
-	}
-	for path, d := range dump {
-		if !d.attr.IsDir() && int(d.attr.Nlink) != names[d.inode] {
-			t.Errorf("%s has nlink %d and %d names", path, d.attr.Nlink, names[d.inode])
-		}
-	}
 }
 
 // roam looks at what is there, as ls -lR does, while others change it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strata/internal/histories"
 	"strings"
 	"testing"
 
@@ -113,19 +114,19 @@ func TestRename(t *testing.T) {
 				switch {
 				case tt.want != nil:
 					compare(t, "after a refused rename", before, after, true)
-				case before[tt.from].inode == before[tt.to].inode: // one file already
+				case before[tt.from].Ino == before[tt.to].Ino: // one file already
 					compare(t, "after rename to itself", before, after, true)
 				default:
-					if got := after[tt.to]; got.line != before[tt.from].line || got.inode != before[tt.from].inode {
-						t.Errorf("%s is %s inode %s, want %s inode %s", tt.to, got.line, got.inode, before[tt.from].line, before[tt.from].inode)
+					if got := after[tt.to]; got.Line != before[tt.from].Line || got.Ino != before[tt.from].Ino {
+						t.Errorf("%s is %s inode %d, want %s inode %d", tt.to, got.Line, got.Ino, before[tt.from].Line, before[tt.from].Ino)
 					}
 					got, ok := after[tt.from]
 					if tt.flags == exchange {
-						if got.line != before[tt.to].line || got.inode != before[tt.to].inode {
-							t.Errorf("%s is %s, want %s", tt.from, got.line, before[tt.to].line)
+						if got.Line != before[tt.to].Line || got.Ino != before[tt.to].Ino {
+							t.Errorf("%s is %s, want %s", tt.from, got.Line, before[tt.to].Line)
 						}
 					} else if ok {
-						t.Errorf("%s is still there: %s", tt.from, got.line)
+						t.Errorf("%s is still there: %s", tt.from, got.Line)
 					}
 				}
 				if left := x.staged(); len(left) > 0 {
@@ -200,8 +201,8 @@ func TestRenameCopiesNothing(t *testing.T) {
 			if m.to == "a" {
 				now := x.dump()
 				for path, d := range want {
-					if now[path].inode != d.inode {
-						t.Errorf("moved there and back %q is inode %s, was %s", path, now[path].inode, d.inode)
+					if now[path].Ino != d.Ino {
+						t.Errorf("moved there and back %q is inode %d, was %d", path, now[path].Ino, d.Ino)
 					}
 				}
 			}
@@ -215,9 +216,9 @@ func TestRenameCopiesNothing(t *testing.T) {
 }
 
 // wantMoved wants in after what was in before, with one path changed.
-func wantMoved(t *testing.T, before, after map[string]dumped, from, to string) {
+func wantMoved(t *testing.T, before, after histories.Tree, from, to string) {
 	t.Helper()
-	want := map[string]dumped{}
+	want := histories.Tree{}
 	for path, d := range before {
 		if rest, ok := strings.CutPrefix(path, from); ok && (rest == "" || rest[0] == '/') {
 			path = to + rest
@@ -226,8 +227,8 @@ func wantMoved(t *testing.T, before, after map[string]dumped, from, to string) {
 	}
 	compare(t, from+" -> "+to, want, after, false)
 	for path, d := range want {
-		if after[path].inode != d.inode {
-			t.Errorf("%s -> %s: %q is inode %s, was %s", from, to, path, after[path].inode, d.inode)
+		if after[path].Ino != d.Ino {
+			t.Errorf("%s -> %s: %q is inode %d, was %d", from, to, path, after[path].Ino, d.Ino)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strata/internal/histories"
 	"strings"
 	"syscall"
 	"testing"
@@ -32,7 +33,9 @@ func TestUserHistories(t *testing.T) {
 func userHistory(t *testing.T, seed uint64, steps int) {
 	top := tempDir(t)
 	layers, plain := makeLayers(t, top)
-	writeTreeFile(t, top, layers...)
+	if err := histories.WriteTreeFile(top, layers...); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Chown(top, nobody, nobody); err != nil {
 		t.Fatal(err)
 	}
@@ -42,23 +45,28 @@ func userHistory(t *testing.T, seed uint64, steps int) {
 	if err != nil {
 		t.Fatalf("seed %d: %v", seed, err)
 	}
-	var rep report
+	var rep childReport
 	if err := gob.NewDecoder(bytes.NewReader(out)).Decode(&rep); err != nil {
 		t.Fatal(err)
 	}
 	for _, e := range rep.Errors {
 		t.Errorf("seed %d: %s", seed, e)
 	}
+	w, err := histories.OpenDirectory(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
 	r := rand.New(rand.NewPCG(seed, 0))
 	for i := range steps {
-		o := opFor(r.IntN)
-		if want := errnoOf(o.in(plain)); rep.Errnos[i] != want {
-			t.Fatalf("seed %d, step %d: %s: %v, a plain directory says %v", seed, i, o.name, nameOf(rep.Errnos[i]), nameOf(want))
+		s := histories.DrawNameStep(r.IntN)
+		if want := w.Do(s); rep.Errnos[i] != want.Errno {
+			t.Fatalf("seed %d, step %d: %v: %v, a plain directory says %v", seed, i, s, histories.NameOf(rep.Errnos[i]), want)
 		}
 	}
-	before := dumpOf(rep.Before)
+	before := rep.Before
 	compare(t, "merged", dumpDir(t, plain), before, false)
-	compare(t, "after remount", before, dumpOf(rep.After), true)
+	compare(t, "after remount", before, rep.After, true)
 	checkStandIns(t, filepath.Join(top, "upper"), before)
 	if t.Failed() {
 		t.Fatalf("seed %d", seed)
@@ -67,7 +75,7 @@ func userHistory(t *testing.T, seed uint64, steps int) {
 
 // checkStandIns wants everything in the upper to be a regular file, a directory or
 // a whiteout of nobody's that says what it stands for.
-func checkStandIns(t *testing.T, upper string, merged map[string]dumped) {
+func checkStandIns(t *testing.T, upper string, merged histories.Tree) {
 	t.Helper()
 	err := filepath.WalkDir(upper, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {
@@ -87,7 +95,7 @@ func checkStandIns(t *testing.T, upper string, merged map[string]dumped) {
 			t.Errorf("%s has mode %o", path, st.Mode)
 		}
 		rel := strings.TrimPrefix(strings.TrimPrefix(path, upper), "/")
-		a := merged[rel].attr
+		a := merged[rel]
 		want := tree.OverrideStat{UID: a.UID, GID: a.GID, Mode: a.Mode, Rdev: a.Rdev}.String()
 		if got := standIn(t, path); got != want {
 			t.Errorf("%s stands for %q, want %q", path, got, want)

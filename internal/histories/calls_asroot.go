@@ -29,7 +29,7 @@ func (p *Process) makeFile(s Step) (string, error) {
 		return "", err
 	}
 	defer unix.Close(fd)
-	if _, err := unix.Write(fd, s.data()); err != nil {
+	if _, err := unix.Write(fd, s.Data()); err != nil {
 		return "", err
 	}
 	return "", p.bornAs(s)
@@ -106,7 +106,7 @@ func (p *Process) overwrite(s Step) (string, error) {
 	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return "", unix.ENXIO
 	}
-	_, err = unix.Pwrite(fd, s.data(), 0)
+	_, err = unix.Pwrite(fd, s.Data(), 0)
 	return "", err
 }
 

@@ -27,19 +27,19 @@ func init() {
 		"pread": func(p *Process, s Step) (string, error) {
 			buf := make([]byte, s.Len)
 			n, err := unix.Pread(p.files[s.FD], buf, s.Off)
-			return contents(buf[:max(n, 0)]), err
+			return Contents(buf[:max(n, 0)]), err
 		},
 		"read": func(p *Process, s Step) (string, error) {
 			buf := make([]byte, s.Len)
 			n, err := unix.Read(p.files[s.FD], buf)
-			return contents(buf[:max(n, 0)]), err
+			return Contents(buf[:max(n, 0)]), err
 		},
 		"pwrite": func(p *Process, s Step) (string, error) {
-			n, err := unix.Pwrite(p.files[s.FD], s.data(), s.Off)
+			n, err := unix.Pwrite(p.files[s.FD], s.Data(), s.Off)
 			return fmt.Sprint(n), err
 		},
 		"write": func(p *Process, s Step) (string, error) {
-			n, err := unix.Write(p.files[s.FD], s.data())
+			n, err := unix.Write(p.files[s.FD], s.Data())
 			return fmt.Sprint(n), err
 		},
 		"lseek": func(p *Process, s Step) (string, error) {
@@ -67,8 +67,8 @@ func init() {
 	})
 }
 
-// contents says what was read without printing all of it.
-func contents(b []byte) string {
+// Contents says what was read without printing all of it.
+func Contents(b []byte) string {
 	if len(b) <= 8 {
 		return fmt.Sprintf("%q", b)
 	}
@@ -105,10 +105,10 @@ func (p *Process) mmap(s Step) (string, error) {
 	}
 	defer unix.Munmap(m)
 	if s.Fill == "" {
-		return contents(m), nil
+		return Contents(m), nil
 	}
 	from := min(int(s.Off), len(m))
-	n := copy(m[from:], s.data())
+	n := copy(m[from:], s.Data())
 	return fmt.Sprint(n), unix.Msync(m, unix.MS_SYNC)
 }
 

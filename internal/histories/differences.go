@@ -1,6 +1,7 @@
 package histories
 
 import (
+	"errors"
 	"strings"
 	"syscall"
 
@@ -86,4 +87,37 @@ var DifferencesLowers = Lowers{
 		{Path: "hidden", Kind: HardLink, To: "left"},
 	},
 	{{Path: "hidden", Kind: Whiteout}},
+}
+
+// Ask makes the steps of the probe and gives the last answer in the words of the table.
+func (d Difference) Ask(w World) (string, error) {
+	var a Answer
+	for _, s := range d.Probe {
+		a = w.Do(s)
+	}
+	if err := w.End(); err != nil {
+		return "", err
+	}
+	if a.Errno == 0 && a.Text != "" {
+		return a.Text, nil
+	}
+	return NameOf(a.Errno), nil
+}
+
+// ProbeHost asks a plain directory and the kernel, in an arena over DifferencesLowers.
+func (a *Arena) ProbeHost(d Difference) (plain, kernel string, err error) {
+	if err := a.MountKernel(); err != nil {
+		return "", "", err
+	}
+	defer func() { err = errors.Join(err, a.UnmountKernel()) }()
+	ask := func(dir string) (answer string) {
+		w, e := OpenDirectory(a.Dir(dir))
+		if e == nil {
+			answer, e = d.Ask(w)
+			e = errors.Join(e, w.Leave())
+		}
+		err = errors.Join(err, e)
+		return answer
+	}
+	return ask("plain"), ask("kernel"), err
 }

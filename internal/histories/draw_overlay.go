@@ -92,7 +92,7 @@ func DrawOverlayStep(pick Pick) Step {
 		s.Call, s.Off, s.ToOff, s.Len = "copy_file_range", off, int64(pick(9000)), n
 		s.ToFD = (s.FD + 1 + pick(Slots-1)) % Slots
 	case 10:
-		s.Call, s.Path = "set times", drawPath(pick)
+		s = Step{Call: "set times", Path: drawPath(pick)}
 		s.Atime, s.Mtime = drawPast(pick, 0), drawPast(pick, 1)
 		if pick(2) == 0 {
 			s.Atime.Nsec = unix.UTIME_OMIT

@@ -131,6 +131,7 @@ func (l *Lockstep) compare() (wrong []string) {
 	} else {
 		wrong = CheckLinks("merged", ours)
 	}
+	wrong = append(wrong, CheckInodes("merged", ours)...)
 	wrong = append(wrong, Compare("merged", plain, ours, When)...)
 	if l.Kernel != nil {
 		wrong = append(wrong, Compare("overlayfs", trees[0].WithoutNlink(), trees[2].WithoutNlink(), NoTimes)...)

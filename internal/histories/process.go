@@ -141,8 +141,6 @@ func (p *Process) pathAt(at int, path string) string {
 	return "/" + path
 }
 
-func (s Step) data() []byte { return []byte(strings.Repeat(s.Fill, int(s.Len))) }
-
 // looks is what stat says, as far as it is the same in all worlds.
 func looks(st *unix.Stat_t) string {
 	n := nodeOf(st)

@@ -1,6 +1,7 @@
 package histories
 
 import (
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -42,6 +43,9 @@ type Step struct {
 	Atime    unix.Timespec
 	Mtime    unix.Timespec
 }
+
+// Data is what a step writes.
+func (s Step) Data() []byte { return []byte(strings.Repeat(s.Fill, int(s.Len))) }
 
 // Answer is what a call returns.
 type Answer struct {

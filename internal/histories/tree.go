@@ -187,20 +187,27 @@ func CompareInodes(what string, want, got Tree) (wrong []string) {
 	return wrong
 }
 
-// CheckLinks wants names with one number to be equal in everything, and each file to
-// have as many names as it says.
-func CheckLinks(what string, t Tree) (wrong []string) {
-	first, count := map[uint64]string{}, map[uint64]int{}
+// CheckInodes wants names with one number to be equal in everything.
+func CheckInodes(what string, t Tree) (wrong []string) {
+	first := map[uint64]string{}
 	for _, path := range slices.Sorted(maps.Keys(t)) {
 		n := t[path]
 		if other, ok := first[n.Ino]; ok && t[other].Line != n.Line {
 			wrong = append(wrong, fmt.Sprintf("%s: %q and %q are both inode %d and differ:\n%s\n%s", what, path, other, n.Ino, t[other].Line, n.Line))
 		}
 		first[n.Ino] = path
+	}
+	return wrong
+}
+
+// CheckLinks wants each file to have as many names as it says.
+func CheckLinks(what string, t Tree) (wrong []string) {
+	count := map[uint64]int{}
+	for _, n := range t {
 		count[n.Ino]++
 	}
-	for path, n := range t {
-		if !n.IsDir() && int(n.Nlink) != count[n.Ino] {
+	for _, path := range slices.Sorted(maps.Keys(t)) {
+		if n := t[path]; !n.IsDir() && int(n.Nlink) != count[n.Ino] {
 			wrong = append(wrong, fmt.Sprintf("%s: %q has nlink %d and %d names", what, path, n.Nlink, count[n.Ino]))
 		}
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"strata/internal/histories"
 	"strata/internal/need"
 	"strata/overlay"
 	"strata/overlay/tree"
@@ -32,6 +33,7 @@ import (
 const serveEnv = "FUSEFS_TEST_SERVE"
 
 func TestMain(m *testing.M) {
+	histories.ServeChild()
 	if spec := os.Getenv(serveEnv); spec != "" {
 		if err := serveChild(spec); err != nil {
 			fmt.Fprintln(os.Stderr, err)

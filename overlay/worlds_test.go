@@ -99,7 +99,7 @@ func (p *replay) play(q *quiet, steps []histories.Step) {
 	x.noMetacopy = p.whole
 	plain, err := histories.OpenDirectory(a.Dir("plain"))
 	x.must(err)
-	x.must(a.MountKernel())
+	x.must(a.MountKernel(true))
 	kernel, err := histories.OpenDirectory(a.Dir("kernel"))
 	x.must(err)
 	q.Cleanup(func() { kernel.Leave() })

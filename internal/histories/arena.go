@@ -18,7 +18,8 @@ import (
 //	plain               a copy of what they merge to, as the kernel's overlayfs sees it
 //	kernel              the kernel's overlayfs over the lowers, with
 //	kupper, kwork       its upper
-//	upper, work         for ours
+//	upper, work         for ours, which may be mounted at
+//	merged
 //	none, view          empty, for mounts
 type Arena struct {
 	Top    string
@@ -33,7 +34,7 @@ func NewArena(top string, lowers Lowers) (*Arena, error) {
 		return nil, err
 	}
 	a := &Arena{Top: top, Layers: layers}
-	for _, dir := range []string{"none", "view", "plain", "kernel", "kupper", "kwork", "upper", "work"} {
+	for _, dir := range []string{"none", "view", "plain", "kernel", "kupper", "kwork", "upper", "work", "merged"} {
 		if err := os.Mkdir(a.Dir(dir), 0o755); err != nil {
 			return nil, err
 		}
@@ -78,10 +79,10 @@ func (a *Arena) copyPlain() error {
 	return errors.Join(err, unmount(a.Dir("view")))
 }
 
-// MountKernel mounts the kernel's world. index=on keeps hard links together, as a plain
-// directory and we do.
-func (a *Arena) MountKernel() error {
-	return a.mount(a.Dir("kernel"), "kupper", "kwork", "index=on")
+// MountKernel mounts the kernel's world. An index keeps hard links of the lowers
+// together, as a plain directory and we do; we do not read one that the kernel wrote.
+func (a *Arena) MountKernel(index bool) error {
+	return a.mount(a.Dir("kernel"), "kupper", "kwork", map[bool]string{true: "index=on", false: "index=off"}[index])
 }
 
 // UnmountKernel ends it.
@@ -133,7 +134,7 @@ func (a *Arena) CheckLowers() (wrong []string) {
 
 // Remove unmounts what is still mounted and removes everything.
 func (a *Arena) Remove() error {
-	for _, dir := range []string{"kernel", "view"} {
+	for _, dir := range []string{"kernel", "view", "merged"} {
 		unix.Unmount(a.Dir(dir), unix.MNT_DETACH) // EINVAL if it is not mounted
 	}
 	return os.RemoveAll(a.Top)

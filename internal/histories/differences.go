@@ -106,7 +106,7 @@ func (d Difference) Ask(w World) (string, error) {
 
 // ProbeHost asks a plain directory and the kernel, in an arena over DifferencesLowers.
 func (a *Arena) ProbeHost(d Difference) (plain, kernel string, err error) {
-	if err := a.MountKernel(); err != nil {
+	if err := a.MountKernel(true); err != nil {
 		return "", "", err
 	}
 	defer func() { err = errors.Join(err, a.UnmountKernel()) }()

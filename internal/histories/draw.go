@@ -1,6 +1,9 @@
 package histories
 
-import "math/rand/v2"
+import (
+	"math/rand/v2"
+	"slices"
+)
 
 // DrawOverlay draws a history of what an overlay can be told to do in-process.
 func DrawOverlay(seed uint64, steps int) History {
@@ -12,10 +15,16 @@ func DrawOverlay(seed uint64, steps int) History {
 	return h
 }
 
-// DrawMounted draws a history of several processes.
+// DrawMounted draws a history of several processes. Every other one has no hard links
+// in its lowers.
 func DrawMounted(seed uint64, steps int) History {
 	r := rand.New(rand.NewPCG(seed, 2))
-	h := History{Lowers: drawLowers(r.IntN, true), Mounted: true}
+	h := History{Lowers: drawLowers(r.IntN, true), Mounted: true, NoIndex: seed%2 == 0}
+	if h.NoIndex {
+		for i, layer := range h.Lowers {
+			h.Lowers[i] = slices.DeleteFunc(layer, func(e Entry) bool { return e.Kind == HardLink })
+		}
+	}
 	for len(h.Steps) < steps {
 		h.Steps = append(h.Steps, DrawCalls(r.IntN)...)
 	}

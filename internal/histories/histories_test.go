@@ -77,7 +77,7 @@ func TestKernelAgrees(t *testing.T) {
 		if out, err := exec.Command("cp", "-a", a.Dir("plain"), a.Dir("second")).CombinedOutput(); err != nil {
 			t.Fatalf("cp: %v\n%s", err, out)
 		}
-		if err := a.MountKernel(); err != nil {
+		if err := a.MountKernel(!h.NoIndex); err != nil {
 			t.Fatal(err)
 		}
 		kernel := children(t, a.Dir("kernel"))

@@ -30,6 +30,7 @@ type Lockstep struct {
 
 	Met   map[int]int // how often each of Differences was met
 	Steps int         // how many were made
+	Trees []Tree      // at the end: plain, ours, and the kernel's if it is still there
 	Log   func(format string, a ...any)
 
 	files   map[slot]opened
@@ -115,7 +116,8 @@ func (l *Lockstep) compare() (wrong []string) {
 	if l.Kernel != nil {
 		worlds = append(worlds, l.Kernel)
 	}
-	trees := make([]Tree, len(worlds))
+	l.Trees = make([]Tree, len(worlds))
+	trees := l.Trees
 	for i, w := range worlds {
 		if err := w.End(); err != nil {
 			return []string{err.Error()}

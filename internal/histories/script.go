@@ -68,6 +68,7 @@ type History struct {
 	Lowers  Lowers
 	Steps   []Step
 	Mounted bool // by Users, each with the world as its root; else by root alone
+	NoIndex bool // there is no hard link in the lowers, so the kernel needs no index
 }
 
 // Script is the history for sh. It is run as root in an empty directory; the calls are

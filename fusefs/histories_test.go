@@ -1,0 +1,298 @@
+package fusefs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+
+	"strata/internal/histories"
+	"strata/overlay"
+	"strata/overlay/tree"
+)
+
+// stage is where mounted histories are played: processes that use a plain directory, a
+// mount of ours, which this process serves, and the kernel's overlayfs. This process
+// never looks into its own mount.
+type stage struct {
+	memory              *histories.Memory
+	plain, ours, kernel histories.Children
+	met                 map[int]int
+	steps               int
+}
+
+func newStage(t *testing.T) *stage {
+	t.Helper()
+	needRoot(t)
+	memory, err := histories.MountMemory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := memory.Unmount(); err != nil {
+			t.Error(err)
+		}
+	})
+	s := &stage{memory: memory, met: map[int]int{}}
+	for _, c := range []*histories.Children{&s.plain, &s.ours, &s.kernel} {
+		if *c, err = histories.StartChildren(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := c.Stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	return s
+}
+
+// way is one of the ways in which a mount can be made.
+type way struct {
+	name       string
+	options    Options
+	oldData    bool // see histories.Lockstep
+	keepsSetID bool
+}
+
+// ways by turns. All honour set-id bits and devices, as a plain directory does.
+var ways = []way{
+	{"passthrough", Options{}, true, true},
+	{"coherent", Options{Coherent: true}, false, true},
+	{"no passthrough", Options{Passthrough: PassthroughOff}, false, false},
+	{"observe", Options{Observe: true}, false, false},
+}
+
+// serving is a mount by this process.
+type serving struct {
+	conn   *connection
+	server *Server
+	fs     *overlay.FS
+	lowers []io.Closer
+	logged *strings.Builder
+
+	fds        []string // before it was mounted
+	goroutines int
+}
+
+// serveHere mounts an upper of the arena over its lowers, which are one tree file if
+// there is one.
+func serveHere(a *histories.Arena, upper, work string, o Options) (*serving, error) {
+	s := &serving{logged: &strings.Builder{}, fds: openFDs(), goroutines: runtime.NumGoroutine()}
+	lower, err := s.openLowers(a)
+	if err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	o.AllowOther, o.SUID, o.Dev = true, true, true
+	o.Logger = slog.New(slog.NewTextHandler(s.logged, nil))
+	s.fs, err = overlay.Open(overlay.Options{Lower: lower, Upper: a.Dir(upper), Work: a.Dir(work), Logger: o.Logger})
+	if err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	o.fill()
+	s.conn = newConnection(s.fs, o)
+	if s.server, err = serve(a.Dir("merged"), s.fs, o, s.conn); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+func (s *serving) openLowers(a *histories.Arena) (tree.Tree, error) {
+	if _, err := os.Stat(a.Dir("tree")); err == nil {
+		lower, err := histories.OpenTreeFile(a.Top)
+		if err != nil {
+			return nil, err
+		}
+		s.lowers = append(s.lowers, lower)
+		return lower, nil
+	}
+	var layers []tree.Tree
+	for _, dir := range a.Layers {
+		h, err := tree.OpenHostDir(dir, tree.HostDirOptions{})
+		if err != nil {
+			return nil, err
+		}
+		s.lowers = append(s.lowers, h)
+		layers = append(layers, h)
+	}
+	return tree.Stack(layers...), nil
+}
+
+func (s *serving) close() error {
+	var err error
+	if s.fs != nil {
+		err = s.fs.Close()
+	}
+	for _, l := range s.lowers {
+		err = errors.Join(err, l.Close())
+	}
+	return err
+}
+
+// unmount wants nothing to be left: no handle, no goroutine and no descriptor, and
+// nothing to have gone wrong on the way.
+func (s *serving) unmount() error {
+	err := s.server.Unmount()
+	if err != nil {
+		return errors.Join(err, s.server.Detach())
+	}
+	s.server.Wait()
+	c := (&counting{connection: s.conn}).counts()
+	if c.Files != 0 || c.Dirs != 0 {
+		err = fmt.Errorf("after unmount %d files and %d directories are open", c.Files, c.Dirs)
+	}
+	s.conn.nodes.mu.RLock()
+	for _, n := range s.conn.nodes.nodes {
+		if n.pins != 0 || n.opens != 0 {
+			err = errors.Join(err, fmt.Errorf("after unmount node %x has %d pins, is open %d times", n.nid, n.pins, n.opens))
+		}
+	}
+	s.conn.nodes.mu.RUnlock()
+	err = errors.Join(err, s.close())
+	if n := settled(s.goroutines, runtime.NumGoroutine); n > s.goroutines {
+		err = errors.Join(err, fmt.Errorf("after unmount %d goroutines, %d before", n, s.goroutines))
+	}
+	if n := settled(len(s.fds), func() int { return len(openFDs()) }); n > len(s.fds) {
+		err = errors.Join(err, fmt.Errorf("after unmount %q are open, before %q", openFDs(), s.fds))
+	}
+	if s.logged.Len() > 0 {
+		err = errors.Join(err, fmt.Errorf("logged:\n%s", s.logged))
+	}
+	return err
+}
+
+// play plays a history, and tells what was wrong. The lower is one tree file, as of an
+// image, or plain directories.
+func (s *stage) play(h histories.History, w way, file bool) (wrong []string) {
+	top, err := s.memory.MkdirTemp()
+	if err != nil {
+		return []string{err.Error()}
+	}
+	a, err := histories.NewArena(top, h.Lowers)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	defer func() {
+		for _, c := range []histories.Children{s.plain, s.ours, s.kernel} {
+			if err := c.Leave(); err != nil {
+				wrong = append(wrong, err.Error())
+			}
+		}
+		wrong = append(wrong, a.CheckLowers()...)
+		if err := a.Remove(); err != nil {
+			wrong = append(wrong, err.Error())
+		}
+	}()
+	if file {
+		err = histories.WriteTreeFile(top, a.Layers...)
+	}
+	err = errors.Join(err, a.MountKernel(!h.NoIndex), s.plain.Enter(a.Dir("plain")), s.kernel.Enter(a.Dir("kernel")))
+	if err != nil {
+		return []string{err.Error()}
+	}
+
+	l := &histories.Lockstep{Plain: s.plain, Ours: s.ours, Kernel: s.kernel, OldData: w.oldData, KeepsSetID: w.keepsSetID, HiddenLinks: !file, Met: s.met}
+	var want, before, after histories.Tree
+	wrong = s.mounted(a, "upper", "work", w.options, func() error {
+		if wrong := l.Play(h.Steps); len(wrong) > 0 {
+			return errors.New(strings.Join(wrong, "\n"))
+		}
+		want, before = l.Trees[0], l.Trees[1]
+		return nil
+	})
+	s.steps += l.Steps
+	if len(wrong) > 0 {
+		return wrong
+	}
+
+	wrong = s.mounted(a, "upper", "work", w.options, func() (err error) {
+		after, err = s.ours.Tree()
+		return err
+	})
+	if !file {
+		before, after = before.WithoutNlink(), after.WithoutNlink()
+	}
+	wrong = append(wrong, histories.Compare("after remount", before, after, histories.SameTime)...)
+	wrong = append(wrong, histories.CompareInodes("after remount", before, after)...)
+	view, err := a.KernelsView("upper", "work")
+	if err != nil {
+		return append(wrong, err.Error())
+	}
+	wrong = append(wrong, histories.Compare("the kernel's view of our upper", want.WithoutNlink(), view.WithoutNlink(), histories.When)...)
+	if !h.NoIndex {
+		return wrong // what has an index is not for us
+	}
+	return append(wrong, s.takeOver(a, w)...)
+}
+
+// takeOver mounts what the kernel's overlayfs wrote.
+func (s *stage) takeOver(a *histories.Arena, w way) (wrong []string) {
+	want, err := s.kernel.Tree()
+	if err == nil {
+		err = errors.Join(s.kernel.Leave(), a.UnmountKernel())
+	}
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var got histories.Tree
+	wrong = s.mounted(a, "kupper", "kwork", w.options, func() (err error) {
+		got, err = s.ours.Tree()
+		return err
+	})
+	return append(wrong, histories.Compare("our view of the kernel's upper", want.WithoutNlink(), got.WithoutNlink(), histories.SameTime)...)
+}
+
+// mounted calls fn while an upper is mounted and our processes are in it.
+func (s *stage) mounted(a *histories.Arena, upper, work string, o Options, fn func() error) (wrong []string) {
+	m, err := serveHere(a, upper, work, o)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	err = s.ours.Enter(a.Dir("merged"))
+	if err == nil {
+		err = fn()
+	}
+	for _, err := range []error{err, s.ours.Leave(), m.unmount()} {
+		if err != nil {
+			wrong = append(wrong, err.Error())
+		}
+	}
+	return wrong
+}
+
+// TestMountedHistories plays histories of several processes through mounts.
+// STRATA_HISTORIES says how many, STRATA_SEED which is the first.
+func TestMountedHistories(t *testing.T) {
+	s := newStage(t)
+	run := histories.RunFromEnv("mounted", 60)
+	t.Logf("first seed %d", run.Seed)
+	for i := range uint64(run.Count) {
+		seed := run.Seed + i
+		h := histories.DrawMounted(seed, 120)
+		w, file := ways[[]int{0, 1, 0, 2, 0, 1, 0, 3}[seed%8]], seed%3 > 0
+		wrong := s.play(h, w, file)
+		if len(wrong) == 0 {
+			continue
+		}
+		h.Steps, wrong = histories.Shrink(h.Steps, wrong, func(some []histories.Step) []string {
+			less := h
+			less.Steps = some
+			return s.play(less, w, file)
+		})
+		t.Fatalf("seed %d (STRATA_SEED=%d STRATA_HISTORIES=1), %s, tree file %v:\n%s\n\n%s",
+			seed, seed, w.name, file, strings.Join(wrong, "\n"), h.Script())
+	}
+	run.Steps = s.steps
+	for i, d := range histories.Differences {
+		if d.Call != "" {
+			t.Logf("met %d times: %s", s.met[i], d.What)
+		}
+	}
+	if err := run.Done(); err != nil {
+		t.Error(err)
+	}
+}

@@ -21,7 +21,7 @@ func TestDifferences(t *testing.T) {
 		}
 		x := &fixture{t: t, layers: a.Layers, format: FormatKernel, upper: a.Dir("upper"), work: a.Dir("work")}
 		x.open()
-		plain, kernel, err := a.ProbeHost(d)
+		plain, kernel, err := a.ProbeHost(d, &histories.Directory{}, &histories.Directory{})
 		x.must(err)
 		ours, err := d.Ask(&inProcess{x: x})
 		x.must(err)

@@ -40,8 +40,8 @@ func TestKernelsUpper(t *testing.T) {
 			x.close()
 			dir := t.TempDir()
 			mountKernel(t, x, dir, "index=off")
-			w, err := histories.OpenDirectory(dir)
-			x.must(err)
+			w := &histories.Directory{}
+			x.must(w.Enter(dir))
 			for range 60 {
 				w.Do(histories.DrawNameStep(r.IntN))
 			}

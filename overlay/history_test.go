@@ -87,9 +87,9 @@ func history(t *testing.T, rt failer, top string, format Format, seed uint64, st
 	x := newFixtureAt(t, top, format, layers...)
 	defer x.close()
 	r := rand.New(rand.NewPCG(seed, 0))
-	w, err := histories.OpenDirectory(plain)
-	x.must(err)
-	defer w.Close()
+	w := &histories.Directory{}
+	x.must(w.Enter(plain))
+	defer w.Leave()
 	for range steps {
 		s := histories.DrawNameStep(r.IntN)
 		got, want := errnoOf(x.do(s)), w.Do(s)

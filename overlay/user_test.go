@@ -52,11 +52,11 @@ func userHistory(t *testing.T, seed uint64, steps int) {
 	for _, e := range rep.Errors {
 		t.Errorf("seed %d: %s", seed, e)
 	}
-	w, err := histories.OpenDirectory(plain)
-	if err != nil {
+	w := &histories.Directory{}
+	if err := w.Enter(plain); err != nil {
 		t.Fatal(err)
 	}
-	defer w.Close()
+	defer w.Leave()
 	r := rand.New(rand.NewPCG(seed, 0))
 	for i := range steps {
 		s := histories.DrawNameStep(r.IntN)

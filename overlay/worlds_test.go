@@ -97,11 +97,11 @@ func (p *replay) play(q *quiet, steps []histories.Step) {
 		reopen()
 	}
 	x.noMetacopy = p.whole
-	plain, err := histories.OpenDirectory(a.Dir("plain"))
-	x.must(err)
+	plain := &histories.Directory{}
+	x.must(plain.Enter(a.Dir("plain")))
 	x.must(a.MountKernel(true))
-	kernel, err := histories.OpenDirectory(a.Dir("kernel"))
-	x.must(err)
+	kernel := &histories.Directory{}
+	x.must(kernel.Enter(a.Dir("kernel")))
 	q.Cleanup(func() { kernel.Leave() })
 	q.Cleanup(func() { plain.Leave() })
 	ours := &inProcess{x: x}
@@ -162,7 +162,7 @@ func TestWorlds(t *testing.T) {
 		t.Fatalf("seed %d (STRATA_SEED=%d STRATA_HISTORIES=1), format %s:\n%s\n\n%s", run.Seed+i, run.Seed+i, p.format, strings.Join(wrong, "\n"), p.Script())
 	}
 	for i, d := range histories.Differences {
-		if d.Call != "" {
+		if d.Calls != nil {
 			t.Logf("met %d times: %s", met[i], d.What)
 		}
 	}

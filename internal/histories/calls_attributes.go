@@ -45,10 +45,18 @@ func init() {
 			err := unix.Fstatat(p.at(s.At), s.Path, &st, s.Flags)
 			return looks(&st), err
 		},
+		// One thing that fstatat says, for the differences.
 		"nlink": func(p *Process, s Step) (string, error) {
-			var st unix.Stat_t
-			err := unix.Fstatat(p.at(s.At), s.Path, &st, unix.AT_SYMLINK_NOFOLLOW)
+			st, err := p.lstat(s)
 			return fmt.Sprint(st.Nlink), err
+		},
+		"mtime": func(p *Process, s Step) (string, error) {
+			st, err := p.lstat(s)
+			return timeOf(st.Mtim).When(), err
+		},
+		"mode": func(p *Process, s Step) (string, error) {
+			st, err := p.lstat(s)
+			return fmt.Sprintf("mode %o", st.Mode), err
 		},
 		"lsetxattr": func(p *Process, s Step) (string, error) {
 			return "", unix.Lsetxattr(p.pathAt(s.At, s.Path), s.Name, []byte(s.Value), s.Flags)
@@ -74,6 +82,11 @@ func init() {
 		"lremovexattr": func(p *Process, s Step) (string, error) { return "", unix.Lremovexattr(p.pathAt(s.At, s.Path), s.Name) },
 		"fremovexattr": func(p *Process, s Step) (string, error) { return "", unix.Fremovexattr(p.files[s.FD], s.Name) },
 	})
+}
+
+func (p *Process) lstat(s Step) (st unix.Stat_t, err error) {
+	err = unix.Fstatat(p.at(s.At), s.Path, &st, unix.AT_SYMLINK_NOFOLLOW)
+	return st, err
 }
 
 func (p *Process) statx(s Step) (string, error) {

@@ -79,8 +79,7 @@ func serveChild(u User, in io.Reader, out io.Writer) error {
 		case req.Leave:
 			err = p.leave(host)
 		case req.Close:
-			p.CloseFiles()
-			err = unix.Fchdir(p.root)
+			err = p.goHome(u)
 		case req.Step != nil:
 			res.Answer = p.Do(*req.Step)
 		case req.Where != nil:
@@ -120,6 +119,15 @@ func (p *Process) enter(u User, host int, dir string) error {
 	_, _, e2 := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(u.GID), uintptr(u.GID), uintptr(u.GID))
 	_, _, e3 := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(u.UID), uintptr(u.UID), 0) // the way back
 	return errors.Join(errnoOf(e1), errnoOf(e2), errnoOf(e3))
+}
+
+// goHome closes all and goes back to the root, which the user may not be allowed.
+func (p *Process) goHome(u User) error {
+	p.CloseFiles()
+	_, _, e1 := unix.RawSyscall(unix.SYS_SETRESUID, 0, 0, 0)
+	err := unix.Fchdir(p.root)
+	_, _, e2 := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(u.UID), uintptr(u.UID), 0)
+	return errors.Join(errnoOf(e1), err, errnoOf(e2))
 }
 
 // leave becomes root again, with the host's root directory.

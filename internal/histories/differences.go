@@ -21,9 +21,9 @@ type Difference struct {
 	Why   string // we answer so
 	Probe []Step
 
-	// What histories may meet of it: a call, and what a plain directory and the
-	// kernel say.
-	Call   string
+	// What histories may meet of it: these calls, and what a plain directory and
+	// the kernel say.
+	Calls  []string
 	Errnos [2]syscall.Errno
 }
 
@@ -46,14 +46,14 @@ var Differences = []Difference{
 		Plain: "ok", Kernel: "EXDEV", InProcess: "ok", Mounted: "ok", NoPassthrough: "ok",
 		Why:   "overlayfs has redirect_max; a path may be as long as an xattr of the upper's filesystem",
 		Probe: []Step{{Call: "renameat2", Path: deepDir, To: "new"}},
-		Call:  "renameat2", Errnos: [2]syscall.Errno{0, unix.EXDEV},
+		Calls: []string{"renameat2"}, Errnos: [2]syscall.Errno{0, unix.EXDEV},
 	},
 	{
 		What:  "link to a lower file whose path has more than 256 bytes",
 		Plain: "ok", Kernel: "EXDEV", InProcess: "ok", Mounted: "ok", NoPassthrough: "ok",
 		Why:   "as above; if the path does not fit even so, the data is copied up",
 		Probe: []Step{{Call: "linkat", Path: deepDir + "/file", To: "new"}},
-		Call:  "linkat", Errnos: [2]syscall.Errno{0, unix.EXDEV},
+		Calls: []string{"linkat", "link a descriptor"}, Errnos: [2]syscall.Errno{0, unix.EXDEV},
 	},
 	{
 		What:  "read from a descriptor that was open when another process first wrote",
@@ -67,12 +67,76 @@ var Differences = []Difference{
 		},
 	},
 	{
+		What:  "opening /proc/self/fd/N for writing, where N is open on a lower file",
+		Plain: "ok", Kernel: "ok", Mounted: "ESTALE", NoPassthrough: "ok",
+		Why: "as above; the kernel looks a name up again upon ESTALE, and here there is none",
+		Probe: []Step{
+			{Call: "openat", Path: "data"},
+			{Call: "open a descriptor", Flags: unix.O_RDWR, ToFD: 1},
+		},
+	},
+	{
 		What:  "nlink of a file of plain lower directories, one of its names hidden by a layer",
 		Plain: "1", Kernel: "2", InProcess: "2", Mounted: "2", NoPassthrough: "2",
 		Why:   "counting would read all lowers; an image's tree knows, and says 1",
 		Probe: []Step{{Call: "nlink", Path: "left"}},
 	},
+	{
+		What:  "mtime of a FIFO after a write to it",
+		Plain: "now", Kernel: old, Mounted: old, NoPassthrough: old,
+		Why: "the pipe is the kernel's, and the inode of a FUSE or an overlay does not hear of it",
+		Probe: []Step{
+			{Call: "openat", Path: "fifo", Flags: unix.O_RDWR}, {Call: "write", Fill: "x", Len: 1},
+			{Call: "mtime", Path: "fifo"},
+		},
+	},
+	{
+		What:  "removing an ACL that a lower file does not have",
+		Plain: "ok", Kernel: "ENODATA", Mounted: "ok", NoPassthrough: "ok",
+		Why:   "overlayfs looks for it before it copies up",
+		Probe: []Step{{Call: "lremovexattr", Path: "file", Name: aclAccess}},
+		Calls: []string{"lremovexattr", "fremovexattr"}, Errnos: [2]syscall.Errno{0, unix.ENODATA},
+	},
+	{
+		What:  "set-id bits given to a file that is open for writing, after a write by who may not keep them",
+		Plain: "mode 100755", Kernel: "mode 100755", Mounted: "mode 104755", NoPassthrough: "mode 100755",
+		Why: "through passthrough the server does not see the write, and the upper's filesystem sees the server's rights",
+		Probe: []Step{
+			{Call: "openat", Proc: 1, Path: "new", Flags: unix.O_CREAT | unix.O_RDWR, Mode: 0o755},
+			{Call: "fchmod", Proc: 1, Mode: 0o4755},
+			{Call: "pwrite", Proc: 1, Fill: "x", Len: 1},
+			{Call: "mode", Path: "new"},
+		},
+	},
+	{
+		What:  "link to a file from which a write took set-id bits, by who does not own it",
+		Plain: "ok", Kernel: "ok", Mounted: "EPERM", NoPassthrough: "EPERM",
+		Why: "the kernel refuses links to set-id files, and goes on with the mode that it knows until somebody asks for it",
+		Probe: []Step{
+			{Call: "openat", Proc: 1, Path: "setid", Flags: unix.O_RDWR}, {Call: "pwrite", Proc: 1, Fill: "x", Len: 1},
+			{Call: "linkat", Proc: 1, Path: "setid", To: "new"},
+		},
+	},
+	{
+		What:  "fchown of a lower directory that was removed",
+		Plain: "ok", Kernel: "ENOTDIR", Mounted: "ok", NoPassthrough: "ok",
+		Why: "overlayfs copies it up, and cannot",
+		Probe: []Step{
+			{Call: "openat", Path: "dir"}, {Call: "unlinkat", Path: "dir", Flags: unix.AT_REMOVEDIR},
+			{Call: "fchown", UID: 1},
+		},
+		Calls: []string{"fchown", "fchmod", "futimens", "fsetxattr", "fremovexattr"}, Errnos: [2]syscall.Errno{0, unix.ENOTDIR},
+	},
+	{
+		What:  "chown to nobody else (-1, -1) of a set-id file, by who does not own it",
+		Plain: "EPERM", Kernel: "EPERM", Mounted: "ok", NoPassthrough: "ok",
+		Why:   "FUSE takes the clearing of set-id bits out of chown before the kernel checks who asks; nothing is changed",
+		Probe: []Step{{Call: "fchownat", Path: "setid", Proc: 1, UID: -1, GID: -1}},
+	},
 }
+
+// old is when everything in DifferencesLowers was modified.
+const old = "981173106.789000000"
 
 // deepDir is a directory of DifferencesLowers whose path is long.
 var deepDir = strings.Repeat(strings.Repeat("n", 200)+"/", 2) + "dir"
@@ -85,8 +149,11 @@ var DifferencesLowers = Lowers{
 		{Path: "data", Kind: File, Size: 3, Fill: "o"},
 		{Path: "left", Kind: File, Size: 1, Fill: "x"},
 		{Path: "hidden", Kind: HardLink, To: "left"},
+		{Path: "fifo", Kind: FIFO},
+		{Path: "setid", Kind: File, Size: 1, Fill: "x", Mode: 0o6777},
+		{Path: "dir", Kind: Dir},
 	},
-	{{Path: "hidden", Kind: Whiteout}},
+	{{Path: ".", Kind: Dir, Mode: 0o777}, {Path: "hidden", Kind: Whiteout}},
 }
 
 // Ask makes the steps of the probe and gives the last answer in the words of the table.
@@ -104,20 +171,26 @@ func (d Difference) Ask(w World) (string, error) {
 	return NameOf(a.Errno), nil
 }
 
+// Guest is a world that can be entered and left.
+type Guest interface {
+	World
+	Enter(dir string) error
+	Leave() error
+}
+
 // ProbeHost asks a plain directory and the kernel, in an arena over DifferencesLowers.
-func (a *Arena) ProbeHost(d Difference) (plain, kernel string, err error) {
+func (a *Arena) ProbeHost(d Difference, inPlain, inKernel Guest) (plain, kernel string, err error) {
 	if err := a.MountKernel(true); err != nil {
 		return "", "", err
 	}
 	defer func() { err = errors.Join(err, a.UnmountKernel()) }()
-	ask := func(dir string) (answer string) {
-		w, e := OpenDirectory(a.Dir(dir))
+	ask := func(w Guest, dir string) (answer string) {
+		e := w.Enter(a.Dir(dir))
 		if e == nil {
 			answer, e = d.Ask(w)
-			e = errors.Join(e, w.Leave())
 		}
-		err = errors.Join(err, e)
+		err = errors.Join(err, e, w.Leave())
 		return answer
 	}
-	return ask("plain"), ask("kernel"), err
+	return ask(inPlain, "plain"), ask(inKernel, "kernel"), err
 }

@@ -1,21 +1,21 @@
 package histories
 
-import "errors"
+import "fmt"
 
 // Directory is a world that is a directory of the host, with one process, which is
-// this one.
+// this one. The zero value is in none.
 type Directory struct {
-	*Process
+	Process
 	path string
 }
 
-// OpenDirectory makes a directory a world.
-func OpenDirectory(path string) (*Directory, error) {
-	p, err := Open(path)
-	if err != nil {
-		return nil, err
+// Enter makes a directory the world.
+func (d *Directory) Enter(dir string) error {
+	if err := d.open(dir); err != nil {
+		return fmt.Errorf("enter %s: %w", dir, err)
 	}
-	return &Directory{p, path}, nil
+	d.path = dir
+	return nil
 }
 
 func (d *Directory) End() error {
@@ -28,4 +28,10 @@ func (d *Directory) Tree() (Tree, error) { return ReadTree(d.path) }
 func (d *Directory) Where(s Step) uint64 { return d.inode(s) }
 
 // Leave lets the directory go, so that it can be unmounted.
-func (d *Directory) Leave() error { return errors.Join(d.End(), d.Close()) }
+func (d *Directory) Leave() error {
+	if d.path == "" {
+		return nil
+	}
+	d.path = ""
+	return d.close()
+}

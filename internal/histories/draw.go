@@ -1,9 +1,6 @@
 package histories
 
-import (
-	"math/rand/v2"
-	"slices"
-)
+import "math/rand/v2"
 
 // DrawOverlay draws a history of what an overlay can be told to do in-process.
 func DrawOverlay(seed uint64, steps int) History {
@@ -21,8 +18,12 @@ func DrawMounted(seed uint64, steps int) History {
 	r := rand.New(rand.NewPCG(seed, 2))
 	h := History{Lowers: drawLowers(r.IntN, true), Mounted: true, NoIndex: seed%2 == 0}
 	if h.NoIndex {
-		for i, layer := range h.Lowers {
-			h.Lowers[i] = slices.DeleteFunc(layer, func(e Entry) bool { return e.Kind == HardLink })
+		for _, layer := range h.Lowers {
+			for i, e := range layer {
+				if e.Kind == HardLink {
+					layer[i] = Entry{Path: e.Path, Kind: File, Size: 1 + r.IntN(3000), Fill: "l"}
+				}
+			}
 		}
 	}
 	for len(h.Steps) < steps {

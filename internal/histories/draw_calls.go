@@ -193,7 +193,7 @@ func (d *callDraw) move() {
 
 func (d *callDraw) attributes() {
 	s := Step{FD: d.pick(Slots)}
-	owner := one(d.pick, [2]int{0, 0}, [2]int{1000, 1000}, [2]int{1001, 2000}, [2]int{-1, 2000}, [2]int{1000, -1}, [2]int{-1, -1})
+	owner := one(d.pick, [2]int{0, 0}, [2]int{1000, 1000}, [2]int{1001, 2000}, [2]int{-1, 2000}, [2]int{1000, -1})
 	at, path := d.path(true)
 	switch d.pick(8) {
 	case 0, 1:

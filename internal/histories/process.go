@@ -18,15 +18,15 @@ type Process struct {
 	files [Slots]int
 }
 
-// Open lets a process of this program's rights work on a directory of the host.
-func Open(dir string) (*Process, error) {
+// open lets a process of this program's rights work on a directory of the host.
+func (p *Process) open(dir string) error {
 	root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", dir, err)
+		return err
 	}
-	p := &Process{root: root, proc: -1}
+	p.root, p.proc = root, -1
 	p.forget()
-	return p, nil
+	return nil
 }
 
 func (p *Process) forget() {
@@ -45,8 +45,8 @@ func (p *Process) CloseFiles() {
 	p.forget()
 }
 
-// Close lets the directory go.
-func (p *Process) Close() error {
+// close lets the directory go.
+func (p *Process) close() error {
 	p.CloseFiles()
 	return unix.Close(p.root)
 }
@@ -69,37 +69,39 @@ func (p *Process) Do(s Step) Answer {
 	if c == nil {
 		return Answer{Errno: Bad, Text: "no such call: " + s.Call}
 	}
-	ino := p.inode(s)
+	wants := opensByPath[s.Call] || s.Call == "open a descriptor"
+	var ino uint64
+	if wants {
+		ino = p.inode(s)
+	}
 	text, err := c(p, s)
 	a := Fail(err)
 	if err == nil {
 		a.Text = text
 	}
-	if a.Ino = ino; ino == 0 {
-		a.Ino = p.inode(s) // it was made
+	if wants && ino == 0 {
+		ino = p.inode(s) // it was made
 	}
+	a.Ino = ino
 	return a
 }
 
-// byPath are the calls that may change or open the contents of the file at a path
-// that they look up; all others that name a file do so by a slot.
-var byPath = map[string]bool{"openat": true, "truncate": true, "open file": true, "overwrite": true, "resize": true}
+// opensByPath are the calls that may open or change the contents of the file at a path;
+// all others do so by a slot.
+var opensByPath = map[string]bool{"openat": true, "truncate": true, "open file": true, "overwrite": true, "resize": true}
 
-// inode is the number of the file that a step is about.
+// inode is the number of the file that a step is about, 0 if there is none.
 func (p *Process) inode(s Step) uint64 {
 	var st unix.Stat_t
 	var err error
-	switch {
-	case byPath[s.Call]:
-		flags := 0
-		if s.Flags&unix.O_NOFOLLOW != 0 || s.Call != "openat" && s.Call != "truncate" {
-			flags = unix.AT_SYMLINK_NOFOLLOW
+	if s.Path == "" {
+		err = unix.Fstat(p.files[s.FD], &st)
+	} else {
+		flags := unix.AT_SYMLINK_NOFOLLOW
+		if s.Call == "openat" && s.Flags&unix.O_NOFOLLOW == 0 || s.Call == "truncate" || s.Call == "fchmodat" {
+			flags = 0
 		}
 		err = unix.Fstatat(p.at(s.At), s.Path, &st, flags)
-	case s.Path == "":
-		err = unix.Fstat(p.files[s.FD], &st)
-	default:
-		return 0
 	}
 	if err != nil {
 		return 0
@@ -144,7 +146,7 @@ func (p *Process) pathAt(at int, path string) string {
 // looks is what stat says, as far as it is the same in all worlds.
 func looks(st *unix.Stat_t) string {
 	n := nodeOf(st)
-	s := fmt.Sprintf("mode %o owner %d:%d rdev %x mtime %s", n.Mode, n.UID, n.GID, n.Rdev, n.Mtime.When())
+	s := fmt.Sprintf("mode %o owner %d:%d rdev %x mtime %s", n.Mode, n.UID, n.GID, n.Rdev, n.When())
 	if !n.IsDir() {
 		s += fmt.Sprintf(" size %d nlink %d", n.Size, n.Nlink)
 	}

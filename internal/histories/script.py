@@ -63,7 +63,9 @@ def pread(fd=0, off=0, len=0): return os.pread(fds.get(fd, -1), len, off)[:8]
 def read(fd=0, len=0): return os.read(fds.get(fd, -1), len)[:8]
 def pwrite(fd=0, off=0, len=0, fill=b""): return os.pwrite(fds.get(fd, -1), fill * len, off)
 def write(fd=0, len=0, fill=b""): return os.write(fds.get(fd, -1), fill * len)
-def lseek(fd=0, off=0, flags=0): return os.lseek(fds.get(fd, -1), off, flags)
+def lseek(fd=0, off=0, flags=0):
+    if os.fstat(fds.get(fd, -1)).st_mode & 0o170000 == 0o040000: return "a directory"
+    return os.lseek(fds.get(fd, -1), off, flags)
 def ftruncate(fd=0, len=0): c("ftruncate", fds.get(fd, -1), long(len))
 def truncate(at=0, path=b"", len=0): c("truncate", full(at, path), long(len))
 def fallocate(fd=0, mode=0, off=0, len=0): c("fallocate", fds.get(fd, -1), mode, long(off), long(len))
@@ -108,6 +110,8 @@ def fstatat(at=0, path=b"", flags=0):
     if dirfd(at) == -1: fail(errno.EBADF)
     return show(os.stat(path, dir_fd=None if at == -1 else dirfd(at), follow_symlinks=not flags & NOFOLLOW))
 def fstat(fd=0): return show(os.fstat(fds.get(fd, -1)))
+def mtime(path=b""): return os.stat(path, dir_fd=ROOT, follow_symlinks=False).st_mtime
+def mode(path=b""): return oct(os.stat(path, dir_fd=ROOT, follow_symlinks=False).st_mode)
 def nlink(path=b""): return os.stat(path, dir_fd=ROOT, follow_symlinks=False).st_nlink
 def lsetxattr(at=0, path=b"", name=b"", value=b"", flags=0): c("lsetxattr", full(at, path), name, value, long(len(value)), flags)
 def fsetxattr(fd=0, name=b"", value=b"", flags=0): c("fsetxattr", fds.get(fd, -1), name, value, long(len(value)), flags)

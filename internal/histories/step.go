@@ -83,8 +83,8 @@ func (a Answer) String() string {
 	s := NameOf(a.Errno)
 	switch {
 	case a.Text == "":
-	case len(a.Text) > 300:
-		s += " " + a.Text[:300] + "..."
+	case len(a.Text) > 3000:
+		s += " " + a.Text[:3000] + "..."
 	default:
 		s += " " + a.Text
 	}

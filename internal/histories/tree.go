@@ -70,6 +70,14 @@ func timeOf(ts unix.Timespec) Time { return Time{ts.Sec, uint32(ts.Nsec)} }
 // history runs.
 const recently = 1_500_000_000
 
+// When says when it was modified; of a FIFO nothing: see the differences.
+func (n Node) When() string {
+	if n.Mode&unix.S_IFMT == unix.S_IFIFO {
+		return ""
+	}
+	return n.Mtime.When()
+}
+
 // When says when a file was changed as far as that is the same in every world: the
 // exact time if somebody set it, else "now".
 func (t Time) When() string {
@@ -140,7 +148,7 @@ type Times int
 
 const (
 	NoTimes  Times = iota
-	When           // of modification, as Time.When has it
+	When           // of modification, as Node.When has it
 	SameTime       // of modification, exactly
 )
 
@@ -161,8 +169,8 @@ func Compare(what string, want, got Tree, times Times) (wrong []string) {
 			say("%q\n want %s\n got  %s", path, w.Line, g.Line)
 		case times == SameTime && w.Mtime != g.Mtime:
 			say("%q: mtime %v, want %v", path, g.Mtime, w.Mtime)
-		case times == When && w.Mtime.When() != g.Mtime.When():
-			say("%q: mtime %s, want %s", path, g.Mtime.When(), w.Mtime.When())
+		case times == When && w.When() != g.When():
+			say("%q: mtime %s, want %s", path, g.When(), w.When())
 		}
 		if other, ok := shared[w.Ino]; ok && other != g.Ino && !w.IsDir() {
 			say("%q (%s) is no longer the same inode as %q (%s)", path, g.Line, names[w.Ino], got[names[w.Ino]].Line)

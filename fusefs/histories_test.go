@@ -53,10 +53,10 @@ func newStage(t *testing.T) *stage {
 
 // way is one of the ways in which a mount can be made.
 type way struct {
-	name       string
-	options    Options
-	oldData    bool // see histories.Lockstep
-	keepsSetID bool
+	name        string
+	options     Options
+	oldData     bool // see histories.Lockstep
+	passthrough bool
 }
 
 // ways by turns. All honour set-id bits and devices, as a plain directory does.
@@ -136,7 +136,7 @@ func (s *serving) close() error {
 // unmount wants nothing to be left: no handle, no goroutine and no descriptor, and
 // nothing to have gone wrong on the way.
 func (s *serving) unmount() error {
-	err := s.server.Unmount()
+	err := histories.WhileBusy(s.server.Unmount)
 	if err != nil {
 		return errors.Join(err, s.server.Detach())
 	}
@@ -188,7 +188,7 @@ func (s *stage) play(h histories.History, w way, file bool) (wrong []string) {
 		return []string{err.Error()}
 	}
 
-	l := &histories.Lockstep{Plain: s.plain, Ours: s.ours, Kernel: s.kernel, OldData: w.oldData, KeepsSetID: w.keepsSetID, HiddenLinks: !file, Met: s.met}
+	l := &histories.Lockstep{Plain: s.plain, Ours: s.ours, Kernel: s.kernel, OldData: w.oldData, Passthrough: w.passthrough, HiddenLinks: !file, Met: s.met}
 	var want, before, after histories.Tree
 	wrong = s.mounted(a, "upper", "work", w.options, func() error {
 		if wrong := l.Play(h.Steps); len(wrong) > 0 {

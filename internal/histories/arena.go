@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -98,12 +99,24 @@ func (a *Arena) mount(at, upper, work, more string) error {
 
 // unmount never leaves a mount: what removes the arena would reach into it.
 func unmount(dir string) error {
-	err := unix.Unmount(dir, 0)
+	err := WhileBusy(func() error { return unix.Unmount(dir, 0) })
 	if err == nil {
 		return nil
 	}
 	unix.Unmount(dir, unix.MNT_DETACH)
 	return fmt.Errorf("unmount %s: %w", dir, err)
+}
+
+// WhileBusy tries for two seconds: some other process of the machine may be looking
+// into all mounts just now.
+func WhileBusy(unmount func() error) error {
+	for range 100 {
+		if err := unmount(); !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return unmount()
 }
 
 // KernelsView is what the kernel's overlayfs makes of an upper over the lowers.

@@ -128,6 +128,16 @@ var Differences = []Difference{
 		Calls: []string{"fchown", "fchmod", "futimens", "fsetxattr", "fremovexattr"}, Errnos: [2]syscall.Errno{0, unix.ENOTDIR},
 	},
 	{
+		What:  "setting an xattr of a lower file that was removed",
+		Plain: "ok", Kernel: "EEXIST", Mounted: "ok", NoPassthrough: "ok",
+		Why: "as above, with an index",
+		Probe: []Step{
+			{Call: "openat", Path: "file"}, {Call: "unlinkat", Path: "file"},
+			{Call: "fsetxattr", Name: "user.one", Value: "1"},
+		},
+		Calls: []string{"fchown", "fchmod", "futimens", "fsetxattr", "fremovexattr"}, Errnos: [2]syscall.Errno{0, unix.EEXIST},
+	},
+	{
 		What:  "chown to nobody else (-1, -1) of a set-id file, by who does not own it",
 		Plain: "EPERM", Kernel: "EPERM", Mounted: "ok", NoPassthrough: "ok",
 		Why:   "FUSE takes the clearing of set-id bits out of chown before the kernel checks who asks; nothing is changed",

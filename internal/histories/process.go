@@ -69,26 +69,22 @@ func (p *Process) Do(s Step) Answer {
 	if c == nil {
 		return Answer{Errno: Bad, Text: "no such call: " + s.Call}
 	}
-	wants := opensByPath[s.Call] || s.Call == "open a descriptor"
-	var ino uint64
-	if wants {
-		ino = p.inode(s)
-	}
 	text, err := c(p, s)
 	a := Fail(err)
-	if err == nil {
-		a.Text = text
+	if err != nil {
+		return a
 	}
-	if wants && ino == 0 {
-		ino = p.inode(s) // it was made
+	a.Text = text
+	switch s.Call {
+	case "openat", "open file":
+		a.Ino = p.inode(Step{FD: s.FD})
+	case "open a descriptor":
+		a.Ino = p.inode(Step{FD: s.ToFD})
+	case "truncate", "overwrite", "resize":
+		a.Ino = p.inode(s)
 	}
-	a.Ino = ino
 	return a
 }
-
-// opensByPath are the calls that may open or change the contents of the file at a path;
-// all others do so by a slot.
-var opensByPath = map[string]bool{"openat": true, "truncate": true, "open file": true, "overwrite": true, "resize": true}
 
 // inode is the number of the file that a step is about, 0 if there is none.
 func (p *Process) inode(s Step) uint64 {
@@ -98,7 +94,7 @@ func (p *Process) inode(s Step) uint64 {
 		err = unix.Fstat(p.files[s.FD], &st)
 	} else {
 		flags := unix.AT_SYMLINK_NOFOLLOW
-		if s.Call == "openat" && s.Flags&unix.O_NOFOLLOW == 0 || s.Call == "truncate" || s.Call == "fchmodat" {
+		if s.Call == "truncate" || s.Call == "fchmodat" {
 			flags = 0
 		}
 		err = unix.Fstatat(p.at(s.At), s.Path, &st, flags)

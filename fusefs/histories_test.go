@@ -261,7 +261,7 @@ func (s *stage) mounted(a *histories.Arena, upper, work string, o Options, fn fu
 // STRATA_HISTORIES says how many, STRATA_SEED which is the first.
 func TestMountedHistories(t *testing.T) {
 	s := newStage(t)
-	run := histories.RunFromEnv("mounted", 60)
+	run := histories.RunFromEnv("mounted", 30)
 	t.Logf("first seed %d", run.Seed)
 	for i := range uint64(run.Count) {
 		seed := run.Seed + i

@@ -141,7 +141,7 @@ func (p *replay) checkUpper(q *quiet, x *fixture, a *histories.Arena, plain hist
 // eight lowers. STRATA_HISTORIES says how many, STRATA_SEED which is the first.
 func TestWorlds(t *testing.T) {
 	needRoot(t)
-	run := histories.RunFromEnv("in-process", 100)
+	run := histories.RunFromEnv("in-process", 50)
 	t.Logf("first seed %d", run.Seed)
 	met := map[int]int{}
 	for i := range uint64(run.Count) {

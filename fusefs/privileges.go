@@ -103,7 +103,8 @@ func withoutSetID(by request, a *tree.Attr) uint32 {
 	return mode
 }
 
-// written is called before data of n changes through a handle.
+// written is called when data of n changes through a handle: before, unless it can be
+// refused.
 func (c *connection) written(ctx request, n *node, setID bool) fuse.Status {
 	if !n.privileged.Load() {
 		return fuse.OK

@@ -138,6 +138,17 @@ var Differences = []Difference{
 		Calls: []string{"fchown", "fchmod", "futimens", "fsetxattr", "fremovexattr"}, Errnos: [2]syscall.Errno{0, unix.EEXIST},
 	},
 	{
+		What:  "set-id bits after a fallocate that is refused",
+		Plain: "mode 106777", Kernel: "mode 100777", Mounted: "mode 106777", NoPassthrough: "mode 106777",
+		Why: "overlayfs takes them away before it asks the upper's filesystem",
+		Probe: []Step{
+			{Call: "openat", Proc: 1, Path: "setid", Flags: unix.O_RDWR},
+			{Call: "fallocate", Proc: 1, Mode: unix.FALLOC_FL_ZERO_RANGE, Len: 1},
+			{Call: "mode", Path: "setid"},
+		},
+		Calls: []string{"fallocate"}, Errnos: [2]syscall.Errno{unix.EOPNOTSUPP, unix.EOPNOTSUPP},
+	},
+	{
 		What:  "chown to nobody else (-1, -1) of a set-id file, by who does not own it",
 		Plain: "EPERM", Kernel: "EPERM", Mounted: "ok", NoPassthrough: "ok",
 		Why:   "FUSE takes the clearing of set-id bits out of chown before the kernel checks who asks; nothing is changed",

@@ -142,8 +142,10 @@ func (d *callDraw) space() {
 		}
 	case 2, 3:
 		s.Call = "fallocate"
-		s.Mode = one[uint32](d.pick, 0, unix.FALLOC_FL_KEEP_SIZE, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE,
-			unix.FALLOC_FL_ZERO_RANGE, unix.FALLOC_FL_COLLAPSE_RANGE, unix.FALLOC_FL_INSERT_RANGE)
+		s.Mode = one[uint32](d.pick, 0, unix.FALLOC_FL_KEEP_SIZE, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE)
+		if d.pick(6) == 0 {
+			s.Mode = one[uint32](d.pick, unix.FALLOC_FL_ZERO_RANGE, unix.FALLOC_FL_COLLAPSE_RANGE, unix.FALLOC_FL_INSERT_RANGE)
+		}
 	case 4:
 		s.Call, s.Flags, s.Len = "lseek", one(d.pick, unix.SEEK_DATA, unix.SEEK_HOLE, unix.SEEK_SET, unix.SEEK_END), 0
 	case 5:

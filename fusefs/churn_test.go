@@ -109,9 +109,10 @@ func busy(t *testing.T, all histories.Children, me int, r *rand.Rand, steps int)
 	own := string(rune('0' + me))
 	all.Do(histories.Step{Proc: 0, Call: "mkdirat", Path: "shared", Mode: 0o1777})
 	all.Do(histories.Step{Proc: me, Call: "mkdirat", Path: own, Mode: 0o755})
+	draw := histories.Calls(r.IntN, 1, nil)
 	for done := 0; done < steps; {
 		place := []string{own, "shared", ""}[r.IntN(3)]
-		for _, s := range histories.DrawCalls(r.IntN) {
+		for _, s := range draw() {
 			s.Proc = me
 			if s.Path != "" && s.At == histories.AtRoot {
 				s.Path = filepath.Join(place, s.Path)

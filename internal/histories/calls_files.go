@@ -3,6 +3,7 @@ package histories
 import (
 	"crypto/sha256"
 	"fmt"
+	"runtime/debug"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -89,8 +90,14 @@ func (p *Process) openat(s Step) (string, error) {
 }
 
 // mmap stores through a shared mapping, or reads through one if there is nothing to
-// store, as far as the file goes.
-func (p *Process) mmap(s Step) (string, error) {
+// store, as far as fstat says that the file goes.
+func (p *Process) mmap(s Step) (text string, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if fault := recover(); fault != nil {
+			text = fmt.Sprint("SIGBUS: ", fault)
+		}
+	}()
 	fd := p.files[s.FD]
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {

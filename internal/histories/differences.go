@@ -118,6 +118,18 @@ var Differences = []Difference{
 		},
 	},
 	{
+		What:  "copy_file_range from a descriptor of a set-id file that has grown through another",
+		Plain: "3000", Kernel: "3000", Mounted: "1", NoPassthrough: "3000",
+		Why: "writes to it go past passthrough, so it has two inodes, and the kernel goes on with the old one's size until somebody asks",
+		Probe: []Step{
+			{Call: "openat", Path: "setid", Flags: unix.O_RDWR}, {Call: "close"},
+			{Call: "openat", Path: "setid"},
+			{Call: "openat", Path: "setid", FD: 1, Flags: unix.O_RDWR}, {Call: "pwrite", FD: 1, Fill: "x", Len: 3000},
+			{Call: "openat", Path: "new", FD: 2, Flags: unix.O_CREAT | unix.O_RDWR, Mode: 0o644},
+			{Call: "copy_file_range", ToFD: 2, Len: 3000},
+		},
+	},
+	{
 		What:  "fchown of a lower directory that was removed",
 		Plain: "ok", Kernel: "ENOTDIR", Mounted: "ok", NoPassthrough: "ok",
 		Why: "overlayfs copies it up, and cannot",

@@ -26,8 +26,9 @@ func DrawMounted(seed uint64, steps int) History {
 			}
 		}
 	}
+	draw := Calls(r.IntN, len(Users), h.Lowers)
 	for len(h.Steps) < steps {
-		h.Steps = append(h.Steps, DrawCalls(r.IntN)...)
+		h.Steps = append(h.Steps, draw()...)
 	}
 	return h
 }

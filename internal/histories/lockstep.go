@@ -93,7 +93,7 @@ func (l *Lockstep) Play(steps []Step) (wrong []string) {
 			got = want
 		}
 		want.Text, _, _ = strings.Cut(want.Text, Torn)
-		if got.Errno == unix.EPERM && want.Errno != unix.EPERM && l.refreshed(s) {
+		if (got.Errno != want.Errno || got.Text != want.Text) && l.refreshed(s, got) {
 			got = l.Ours.Do(s)
 		}
 		if got.Errno != want.Errno || l.text(got) != l.text(want) {
@@ -207,17 +207,17 @@ func (l *Lockstep) undo(s Step) {
 	delete(l.files, slot{s.Proc, s.ToFD})
 }
 
-// refreshed has the kernel ask for the mode of a file that is to be linked: a write may
-// have taken set-id bits away, see the differences.
-func (l *Lockstep) refreshed(s Step) bool {
+// refreshed has the kernel ask for attributes that it went on with and that may have
+// changed, and tells whether to try again: see the differences.
+func (l *Lockstep) refreshed(s Step, got Answer) bool {
 	look := Step{Proc: s.Proc, At: s.At, Path: s.Path, FD: s.FD}
-	switch s.Call {
-	case "linkat":
+	switch {
+	case s.Call == "linkat" && got.Errno == unix.EPERM:
 		look.Call = "fstatat"
 		if s.Flags&unix.AT_SYMLINK_FOLLOW == 0 {
 			look.Flags = unix.AT_SYMLINK_NOFOLLOW
 		}
-	case "link a descriptor":
+	case s.Call == "link a descriptor" && got.Errno == unix.EPERM, s.Call == "copy_file_range" && l.Passthrough:
 		look.Call = "fstat"
 	default:
 		return false

@@ -184,6 +184,12 @@ func (c *connection) accessACLSet(ctx request, id overlay.ID, value []byte, kill
 	if killSGID {
 		mode &^= syscall.S_ISGID
 	}
+	if !access.extended() {
+		// The mode says it all. An upper in the user format keeps ACLs as it is told.
+		if err := c.fs.Removexattr(ctx, id, xattrAccessACL); err != nil && !errors.Is(err, syscall.ENODATA) {
+			return err
+		}
+	}
 	if mode == a.Mode {
 		return nil
 	}

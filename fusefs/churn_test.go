@@ -54,7 +54,7 @@ func churn(t *testing.T, s *stage, w way, seed uint64, steps int) {
 	defer second.Stop()
 	four := append(slices.Clone(s.ours), second)
 	var before, after histories.Tree
-	m, err := serveHere(a, "upper", "work", w.options)
+	m, err := serveHere(a, w, "upper", "work")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func churn(t *testing.T, s *stage, w way, seed uint64, steps int) {
 	report(histories.CheckInodes("after the churn", before))
 	report(histories.CheckLinks("after the churn", before))
 
-	if m, err = serveHere(a, "upper", "work", w.options); err != nil {
+	if m, err = serveHere(a, w, "upper", "work"); err != nil {
 		t.Fatal(err)
 	}
 	if err = four.Enter(a.Dir("merged")); err == nil {

@@ -6,11 +6,13 @@ import (
 	"testing"
 
 	"strata/internal/histories"
+	"strata/overlay"
 )
 
 // way is one of the ways in which a mount can be made.
 type way struct {
 	name        string
+	format      overlay.Format
 	options     Options
 	oldData     bool // see histories.Lockstep
 	passthrough bool
@@ -18,10 +20,11 @@ type way struct {
 
 // ways by turns. All honour set-id bits and devices, as a plain directory does.
 var ways = []way{
-	{"passthrough", Options{}, true, true},
-	{"coherent", Options{Coherent: true}, false, true},
-	{"no passthrough", Options{Passthrough: PassthroughOff}, false, false},
-	{"observe", Options{Observe: true}, false, false},
+	{"passthrough", overlay.FormatKernel, Options{}, true, true},
+	{"coherent", overlay.FormatKernel, Options{Coherent: true}, false, true},
+	{"no passthrough", overlay.FormatKernel, Options{Passthrough: PassthroughOff}, false, false},
+	{"observe", overlay.FormatKernel, Options{Observe: true}, false, false},
+	{"user format", overlay.FormatUser, Options{}, true, true},
 }
 
 // play plays a history, and tells what was wrong. The lower is one tree file, as of an
@@ -56,7 +59,7 @@ func (s *stage) play(h histories.History, w way, file bool) (wrong []string) {
 
 	l := &histories.Lockstep{Plain: s.plain, Ours: s.ours, Kernel: s.kernel, OldData: w.oldData, Passthrough: w.passthrough, HiddenLinks: !file, Met: s.met}
 	var want, before, after histories.Tree
-	wrong = s.mounted(a, "upper", "work", w.options, func() error {
+	wrong = s.mounted(a, w, "upper", "work", func() error {
 		if wrong := l.Play(h.Steps); len(wrong) > 0 {
 			return errors.New(strings.Join(wrong, "\n"))
 		}
@@ -68,7 +71,7 @@ func (s *stage) play(h histories.History, w way, file bool) (wrong []string) {
 		return wrong
 	}
 
-	wrong = s.mounted(a, "upper", "work", w.options, func() (err error) {
+	wrong = s.mounted(a, w, "upper", "work", func() (err error) {
 		after, err = s.ours.Tree()
 		return err
 	})
@@ -77,11 +80,13 @@ func (s *stage) play(h histories.History, w way, file bool) (wrong []string) {
 	}
 	wrong = append(wrong, histories.Compare("after remount", before, after, histories.SameTime)...)
 	wrong = append(wrong, histories.CompareInodes("after remount", before, after)...)
-	view, err := a.KernelsView("upper", "work")
-	if err != nil {
-		return append(wrong, err.Error())
+	if w.format == overlay.FormatKernel {
+		view, err := a.KernelsView("upper", "work")
+		if err != nil {
+			return append(wrong, err.Error())
+		}
+		wrong = append(wrong, histories.Compare("the kernel's view of our upper", want.WithoutNlink(), view.WithoutNlink(), histories.When)...)
 	}
-	wrong = append(wrong, histories.Compare("the kernel's view of our upper", want.WithoutNlink(), view.WithoutNlink(), histories.When)...)
 	if !h.NoIndex {
 		return wrong // what has an index is not for us
 	}
@@ -98,7 +103,9 @@ func (s *stage) takeOver(a *histories.Arena, w way) (wrong []string) {
 		return []string{err.Error()}
 	}
 	var got histories.Tree
-	wrong = s.mounted(a, "kupper", "kwork", w.options, func() (err error) {
+	kernels := w
+	kernels.format = overlay.FormatKernel
+	wrong = s.mounted(a, kernels, "kupper", "kwork", func() (err error) {
 		got, err = s.ours.Tree()
 		return err
 	})
@@ -114,7 +121,7 @@ func TestMountedHistories(t *testing.T) {
 	for i := range uint64(run.Count) {
 		seed := run.Seed + i
 		h := histories.DrawMounted(seed, 120)
-		w, file := ways[[]int{0, 1, 0, 2, 0, 1, 0, 3}[seed%8]], seed%3 > 0
+		w, file := ways[[]int{0, 1, 0, 2, 0, 1, 4, 3}[seed%8]], seed%3 > 0
 		wrong := s.play(h, w, file)
 		if len(wrong) == 0 {
 			continue
@@ -147,7 +154,7 @@ func TestMountedDifferences(t *testing.T) {
 			continue
 		}
 		var got [4]string
-		for i, o := range []Options{{}, {Passthrough: PassthroughOff}} {
+		for i, w := range []way{ways[0], ways[2]} {
 			top, err := s.memory.MkdirTemp()
 			if err != nil {
 				t.Fatal(err)
@@ -159,7 +166,7 @@ func TestMountedDifferences(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, w := range s.mounted(a, "upper", "work", o, func() (err error) {
+			for _, w := range s.mounted(a, w, "upper", "work", func() (err error) {
 				got[2+i], err = d.Ask(s.ours)
 				return err
 			}) {

@@ -65,7 +65,8 @@ type serving struct {
 
 // serveHere mounts an upper of the arena over its lowers, which are one tree file if
 // there is one.
-func serveHere(a *histories.Arena, upper, work string, o Options) (*serving, error) {
+func serveHere(a *histories.Arena, w way, upper, work string) (*serving, error) {
+	o := w.options
 	s := &serving{logged: &strings.Builder{}, fds: openFDs(), goroutines: runtime.NumGoroutine()}
 	lower, err := s.openLowers(a)
 	if err != nil {
@@ -73,7 +74,7 @@ func serveHere(a *histories.Arena, upper, work string, o Options) (*serving, err
 	}
 	o.AllowOther, o.SUID, o.Dev = true, true, true
 	o.Logger = slog.New(slog.NewTextHandler(s.logged, nil))
-	s.fs, err = overlay.Open(overlay.Options{Lower: lower, Upper: a.Dir(upper), Work: a.Dir(work), Logger: o.Logger})
+	s.fs, err = overlay.Open(overlay.Options{Lower: lower, Upper: a.Dir(upper), Work: a.Dir(work), Format: w.format, Logger: o.Logger})
 	if err != nil {
 		return nil, errors.Join(err, s.close())
 	}
@@ -143,8 +144,8 @@ func (s *serving) unmount() error {
 }
 
 // mounted calls fn while an upper is mounted and our processes are in it.
-func (s *stage) mounted(a *histories.Arena, upper, work string, o Options, fn func() error) (wrong []string) {
-	m, err := serveHere(a, upper, work, o)
+func (s *stage) mounted(a *histories.Arena, w way, upper, work string, fn func() error) (wrong []string) {
+	m, err := serveHere(a, w, upper, work)
 	if err != nil {
 		return []string{err.Error()}
 	}

@@ -209,7 +209,7 @@ func (u *upper) setOwner(i inode, uid, gid int) error {
 		if gid >= 0 {
 			o.GID = uint32(gid)
 		}
-		if o.Mode&tree.ModeType == tree.ModeRegular { // as chown(2) does
+		if o.Mode&tree.ModeType != tree.ModeDir { // as chown(2) does, also to a FIFO
 			o.Mode &^= unix.S_ISUID
 			if o.Mode&unix.S_IXGRP != 0 {
 				o.Mode &^= unix.S_ISGID

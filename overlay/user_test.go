@@ -130,6 +130,7 @@ func TestUserStandIns(t *testing.T) {
 	}
 	mknod("reg", unix.S_IFREG|0o640, 0)
 	mknod("pipe", unix.S_IFIFO|0o600, 0)
+	mknod("setid", unix.S_IFIFO|0o6711, 0)
 	mknod("sock", unix.S_IFSOCK|0o755, 0)
 	mknod("null", unix.S_IFCHR|0o666, unix.Mkdev(1, 3))
 	mknod("disk", unix.S_IFBLK|0o660, unix.Mkdev(259, 1048575))
@@ -142,9 +143,10 @@ func TestUserStandIns(t *testing.T) {
 	uid := uint32(33)
 	x.must(x.setattr("lower", SetAttr{UID: &uid})) // which clears the set-id bit
 	x.must(x.setattr("lowlink", SetAttr{UID: &uid}))
+	x.must(x.setattr("setid", SetAttr{UID: &uid}))
 	x.must(x.create("lowdir/in", "")) // gets that directory's group
 	for name, want := range map[string]string{
-		"reg": "1000:2000:0640:file", "pipe": "1000:2000:0600:pipe", "sock": "1000:2000:0755:socket",
+		"reg": "1000:2000:0640:file", "pipe": "1000:2000:0600:pipe", "setid": "33:2000:0711:pipe", "sock": "1000:2000:0755:socket",
 		"null": "1000:2000:0666:char-1-3", "disk": "1000:2000:0660:block-259-1048575",
 		"link": "1000:2000:0777:symlink", "dir": "1000:2000:1777:dir",
 		"lower": "33:12:0755:file", "lowlink": "33:0:0777:symlink", "lowdir": "0:0:2770:dir", "lowdir/in": "0:0:0644:file",

@@ -84,7 +84,15 @@ func (w *inProcess) onFile(s histories.Step, h *File) (text string, err error) {
 		return "", h.Fallocate(s.Off, s.Len, s.Mode)
 	case "lseek":
 		n, err := h.Lseek(s.Off, s.Flags)
-		return fmt.Sprint(n), err
+		a, statErr := w.x.Getattr(h.ID())
+		w.x.must(statErr)
+		return histories.Sparse(s, n, err, a.Size, func(b []byte) error {
+			_, err := h.ReadAt(b, s.Off)
+			if err == io.EOF {
+				err = nil
+			}
+			return err
+		})
 	}
 	n, err := h.CopyRange(s.Off, w.files[s.ToFD], s.ToOff, s.Len)
 	return fmt.Sprint(n), err

@@ -1,6 +1,7 @@
 package histories
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"runtime/debug"
@@ -43,14 +44,7 @@ func init() {
 			n, err := unix.Write(p.files[s.FD], s.Data())
 			return fmt.Sprint(n), err
 		},
-		"lseek": func(p *Process, s Step) (string, error) {
-			var st unix.Stat_t
-			if err := unix.Fstat(p.files[s.FD], &st); err != nil || st.Mode&unix.S_IFMT == unix.S_IFDIR {
-				return "a directory", err // where every filesystem has places of its own
-			}
-			n, err := unix.Seek(p.files[s.FD], s.Off, s.Flags)
-			return fmt.Sprint(n), err
-		},
+		"lseek":     (*Process).lseek,
 		"ftruncate": func(p *Process, s Step) (string, error) { return "", unix.Ftruncate(p.files[s.FD], s.Len) },
 		"truncate":  func(p *Process, s Step) (string, error) { return "", unix.Truncate(p.pathAt(s.At, s.Path), s.Len) },
 		"fallocate": func(p *Process, s Step) (string, error) {
@@ -87,6 +81,56 @@ func (p *Process) openat(s Step) (string, error) {
 		p.put(s.FD, fd)
 	}
 	return "", err
+}
+
+func (p *Process) lseek(s Step) (string, error) {
+	fd := p.files[s.FD]
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return "a directory", err // where every filesystem has places of its own
+	}
+	n, err := unix.Seek(fd, s.Off, s.Flags)
+	if s.Flags != unix.SEEK_DATA && s.Flags != unix.SEEK_HOLE || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return fmt.Sprint(n), err
+	}
+	if _, err := unix.Seek(fd, s.Off, unix.SEEK_SET); err != nil {
+		return "", err
+	}
+	return Sparse(s, n, err, st.Size, func(b []byte) error {
+		_, err := unix.Pread(fd, b, s.Off)
+		if err == unix.EBADF { // for writing only
+			return nil
+		}
+		return err
+	})
+}
+
+// Sparse judges what lseek answered to SEEK_DATA or SEEK_HOLE. Which zeros are a hole is
+// every filesystem's own business, and to tmpfs those are none that somebody has read;
+// but what is skipped must be zeros.
+func Sparse(s Step, n int64, err error, size int64, read func(from []byte) error) (string, error) {
+	switch {
+	case s.Off >= size:
+		return "", err
+	case err == unix.ENXIO && s.Flags == unix.SEEK_DATA:
+		n = size
+	case err != nil:
+		return "", err
+	}
+	if n < s.Off || n > size {
+		return fmt.Sprintf("%d is nowhere", n), nil
+	}
+	if s.Flags == unix.SEEK_HOLE {
+		return "somewhere", nil
+	}
+	hole := make([]byte, n-s.Off)
+	if err := read(hole); err != nil {
+		return "", err
+	}
+	if len(bytes.TrimLeft(hole, "\x00")) > 0 {
+		return fmt.Sprintf("%d skips data", n), nil
+	}
+	return "somewhere", nil
 }
 
 // mmap stores through a shared mapping, or reads through one if there is nothing to

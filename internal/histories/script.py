@@ -65,7 +65,11 @@ def pwrite(fd=0, off=0, len=0, fill=b""): return os.pwrite(fds.get(fd, -1), fill
 def write(fd=0, len=0, fill=b""): return os.write(fds.get(fd, -1), fill * len)
 def lseek(fd=0, off=0, flags=0):
     if os.fstat(fds.get(fd, -1)).st_mode & 0o170000 == 0o040000: return "a directory"
-    return os.lseek(fds.get(fd, -1), off, flags)
+    if flags < 3: return os.lseek(fds.get(fd, -1), off, flags)
+    try: return os.lseek(fds.get(fd, -1), off, flags)
+    except OSError as e:
+        if e.errno != errno.ENXIO or flags != 3 or off >= os.fstat(fds[fd]).st_size: raise
+    finally: os.lseek(fds[fd], off, 0)
 def ftruncate(fd=0, len=0): c("ftruncate", fds.get(fd, -1), long(len))
 def truncate(at=0, path=b"", len=0): c("truncate", full(at, path), long(len))
 def fallocate(fd=0, mode=0, off=0, len=0): c("fallocate", fds.get(fd, -1), mode, long(off), long(len))

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"strata/internal/histories"
+	"strata/internal/need"
 	"strata/overlay"
 	"strata/overlay/tree"
 )
@@ -28,6 +29,7 @@ type stage struct {
 func newStage(t *testing.T) *stage {
 	t.Helper()
 	needRoot(t)
+	need.Overlayfs(t)
 	memory, err := histories.MountMemory()
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"strata/overlay"
 )
 
 // TestTrustedXattrsAreListedToRoot, to whom alone they are: a copy by somebody else
@@ -43,6 +45,25 @@ func TestRemovingNoACL(t *testing.T) {
 		}
 		if err := unix.Removexattr(m.path(name), "user.none"); err != unix.ENODATA {
 			t.Errorf("%s: an xattr that is not there: %v, want ENODATA", name, err)
+		}
+	}
+}
+
+// TestACLThatIsAMode leaves no xattr, whatever keeps the xattrs.
+func TestACLThatIsAMode(t *testing.T) {
+	for _, format := range []overlay.Format{overlay.FormatKernel, overlay.FormatUser} {
+		m := newMountAs(t, format, Options{}, func(lower string) { write(t, lower+"/f", "f") })
+		value := []byte("\x02\x00\x00\x00" + // version; owner, group and others
+			"\x01\x00\x06\x00\xff\xff\xff\xff" + "\x04\x00\x04\x00\xff\xff\xff\xff" + "\x20\x00\x00\x00\xff\xff\xff\xff")
+		if err := unix.Setxattr(m.path("f"), xattrAccessACL, value, 0); err != nil {
+			t.Fatal(err)
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(m.path("f"), &st); err != nil || st.Mode != unix.S_IFREG|0o640 {
+			t.Errorf("%v: mode %o, %v", format, st.Mode, err)
+		}
+		if n, err := unix.Listxattr(m.path("f"), make([]byte, 100)); err != nil || n != 0 {
+			t.Errorf("%v: %d bytes of names, %v", format, n, err)
 		}
 	}
 }

@@ -22,6 +22,24 @@ func hasXattr(path, name string) bool {
 	return err == nil && n >= 0
 }
 
+// TestSetGIDWithoutGroupExecution stays with who writes only if they are in the group.
+func TestSetGIDWithoutGroupExecution(t *testing.T) {
+	need.Tool(t, "setpriv")
+	m := newMount(t, Options{AllowOther: true}, func(lower string) {
+		for _, name := range []string{"in", "out"} {
+			write(t, lower+"/"+name, "x")
+			os.Chown(lower+"/"+name, 1000, 1000)
+			unix.Chmod(lower+"/"+name, 0o2726)
+		}
+	})
+	for name, who := range map[string]string{"in": "--groups=1000", "out": "--clear-groups"} {
+		m.run(0, "setpriv --reuid=2000 --regid=2000 "+who+" sh -c 'printf x >> "+name+"'")
+	}
+	if got := m.run(0, "stat -c '%n %a' in out"); got != "in 2726\nout 726" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestPrivilegesAreTakenAway(t *testing.T) {
 	cases := map[string]struct {
 		uid       uint32

@@ -252,7 +252,7 @@ func (f *FS) list(n *node) ([]DirEntry, error) {
 
 func (f *FS) fsyncdir(id ID) error {
 	n, err := f.lookupNode(id)
-	if err != nil || n == nil {
+	if err != nil || n == nil || !n.hasUpper() { // of the lower, perhaps removed: nothing was written
 		return err
 	}
 	f.renameMu.RLock()

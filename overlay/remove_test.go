@@ -293,6 +293,7 @@ func TestDirectoryRemovedWhileOpen(t *testing.T) {
 			x.must(x.mkdir(name))
 			x.must(x.create(name+"/f", "x"))
 
+			x.must(x.Fsyncdir(n.ID))
 			a, err := x.Getattr(n.ID)
 			if err != nil || a.Nlink != 0 || a.Ino != n.Attr.Ino || a.Mode != n.Attr.Mode {
 				t.Errorf("%s: %+v, %v after rmdir", name, a, err)

@@ -137,7 +137,15 @@ var Differences = []Difference{
 			{Call: "openat", Path: "dir"}, {Call: "unlinkat", Path: "dir", Flags: unix.AT_REMOVEDIR},
 			{Call: "fchown", UID: 1},
 		},
-		Calls: []string{"fchown", "fchmod", "futimens", "fsetxattr", "fremovexattr"}, Errnos: [2]syscall.Errno{0, unix.ENOTDIR},
+	},
+	{
+		What:  "listing what replaced a lower directory, after a change of the replaced one's times",
+		Plain: `"." ".."`, Kernel: "ENOENT", Mounted: `"." ".."`, NoPassthrough: `"." ".."`,
+		Why: "as above, and it puts it in the place of the new one",
+		Probe: []Step{
+			{Call: "openat", Path: "dir"}, {Call: "renameat2", Path: "empty", To: "dir"},
+			{Call: "futimens", Mtime: past[0]}, {Call: "getdents", Path: "dir", Len: 4096},
+		},
 	},
 	{
 		What:  "setting an xattr of a lower file that was removed",
@@ -147,7 +155,6 @@ var Differences = []Difference{
 			{Call: "openat", Path: "file"}, {Call: "unlinkat", Path: "file"},
 			{Call: "fsetxattr", Name: "user.one", Value: "1"},
 		},
-		Calls: []string{"fchown", "fchmod", "futimens", "fsetxattr", "fremovexattr"}, Errnos: [2]syscall.Errno{0, unix.EEXIST},
 	},
 	{
 		What:  "set-id bits after a fallocate that is refused",
@@ -185,6 +192,7 @@ var DifferencesLowers = Lowers{
 		{Path: "fifo", Kind: FIFO},
 		{Path: "setid", Kind: File, Size: 1, Fill: "x", Mode: 0o6777},
 		{Path: "dir", Kind: Dir},
+		{Path: "empty", Kind: Dir},
 	},
 	{{Path: ".", Kind: Dir, Mode: 0o777}, {Path: "hidden", Kind: Whiteout}},
 }

@@ -32,7 +32,12 @@ type Lockstep struct {
 
 	Met   map[int]int // how often each of Differences was met
 	Steps int         // how many were made
-	Trees []Tree      // at the end: plain, ours, and the kernel's if it is still there
+
+	// Broken says that the kernel's world may have lost something: overlayfs was
+	// told to change what is removed, see the differences.
+	Broken bool
+
+	Trees []Tree // at the end: plain, ours, and the kernel's if it is still there
 	Log   func(format string, a ...any)
 
 	files   map[slot]opened
@@ -100,6 +105,13 @@ func (l *Lockstep) Play(steps []Step) (wrong []string) {
 			return []string{fmt.Sprintf("step %d: %s: %v, a plain directory says %v", i, s, got, want)}
 		}
 		l.note(s, want)
+		if want.Removed && l.Kernel != nil {
+			l.Broken = true
+			if err := l.Kernel.End(); err != nil {
+				return []string{err.Error()}
+			}
+			l.Kernel = nil
+		}
 		if l.Kernel == nil {
 			continue
 		}
@@ -130,12 +142,12 @@ func (l *Lockstep) compare() (wrong []string) {
 	l.Trees = make([]Tree, len(worlds))
 	trees := l.Trees
 	for i, w := range worlds {
-		if err := w.End(); err != nil {
-			return []string{err.Error()}
+		err := w.End()
+		if err == nil {
+			trees[i], err = w.Tree()
 		}
-		var err error
-		if trees[i], err = w.Tree(); err != nil {
-			return []string{err.Error()}
+		if err != nil {
+			return []string{[]string{"plain: ", "merged: ", "overlayfs: "}[i] + err.Error()}
 		}
 	}
 	plain, ours := trees[0], trees[1]

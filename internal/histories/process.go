@@ -71,6 +71,9 @@ func (p *Process) Do(s Step) Answer {
 	}
 	text, err := c(p, s)
 	a := Fail(err)
+	if changesAttributes[s.Call] {
+		a.Removed = p.removed(s)
+	}
 	if err != nil {
 		return a
 	}
@@ -84,6 +87,25 @@ func (p *Process) Do(s Step) Answer {
 		a.Ino = p.inode(s)
 	}
 	return a
+}
+
+// changesAttributes are the calls that make an overlay copy something up though it was
+// removed, and is still open or somebody's working directory.
+var changesAttributes = map[string]bool{
+	"fchown": true, "fchmod": true, "futimens": true, "fsetxattr": true, "fremovexattr": true,
+	"fchownat": true, "fchmodat": true, "utimensat": true, "lsetxattr": true, "lremovexattr": true,
+}
+
+// removed tells whether what a step is about has no name left.
+func (p *Process) removed(s Step) bool {
+	var st unix.Stat_t
+	var err error
+	if s.Path == "" {
+		err = unix.Fstat(p.files[s.FD], &st)
+	} else {
+		err = unix.Fstatat(p.at(s.At), s.Path, &st, 0)
+	}
+	return err == nil && st.Nlink == 0
 }
 
 // inode is the number of the file that a step is about, 0 if there is none.

@@ -51,7 +51,9 @@ func (s Step) Data() []byte { return []byte(strings.Repeat(s.Fill, int(s.Len))) 
 type Answer struct {
 	Errno syscall.Errno
 	Text  string // what was read or found; the same in every world that is right
-	Ino   uint64 // of a file that was opened or written to; every world has its own
+
+	Removed bool   // whether attributes were to be changed of what has no name left
+	Ino     uint64 // of a file that was opened or written to; every world has its own
 }
 
 // Bad is an errno that no call returns: the harness itself could not go on.

@@ -244,10 +244,11 @@ func (c *connection) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fus
 	if h == nil {
 		return fuse.EBADF
 	}
-	if err := h.file.Fallocate(int64(in.Offset), int64(in.Length), in.Mode); err != nil {
-		return c.status("fallocate", in.NodeId, err) // what is refused takes nothing away
+	if st := c.written(newRequest(cancel, &in.InHeader), h.node, in.Uid != 0); !st.Ok() {
+		return st
 	}
-	return c.written(newRequest(cancel, &in.InHeader), h.node, in.Uid != 0)
+	err := h.file.Fallocate(int64(in.Offset), int64(in.Length), in.Mode)
+	return c.status("fallocate", in.NodeId, err)
 }
 
 // maxCopy is how much one COPY_FILE_RANGE moves at most: the reply has 32 bits

@@ -103,8 +103,7 @@ func withoutSetID(by request, a *tree.Attr) uint32 {
 	return mode
 }
 
-// written is called when data of n changes through a handle: before, unless it can be
-// refused.
+// written is called before data of n changes through a handle.
 func (c *connection) written(ctx request, n *node, setID bool) fuse.Status {
 	if !n.privileged.Load() {
 		return fuse.OK

@@ -98,26 +98,6 @@ var Differences = []Difference{
 		Calls: []string{"lremovexattr", "fremovexattr"}, Errnos: [2]syscall.Errno{0, unix.ENODATA},
 	},
 	{
-		What:  "set-id bits given to a file that is open for writing, after a write by who may not keep them",
-		Plain: "mode 100755", Kernel: "mode 100755", Mounted: "mode 104755", NoPassthrough: "mode 100755",
-		Why: "through passthrough the server does not see the write, and the upper's filesystem sees the server's rights",
-		Probe: []Step{
-			{Call: "openat", Proc: 1, Path: "new", Flags: unix.O_CREAT | unix.O_RDWR, Mode: 0o755},
-			{Call: "fchmod", Proc: 1, Mode: 0o4755},
-			{Call: "pwrite", Proc: 1, Fill: "x", Len: 1},
-			{Call: "mode", Path: "new"},
-		},
-	},
-	{
-		What:  "link to a file from which a write took set-id bits, by who does not own it",
-		Plain: "ok", Kernel: "ok", Mounted: "EPERM", NoPassthrough: "EPERM",
-		Why: "the kernel refuses links to set-id files, and goes on with the mode that it knows until somebody asks for it",
-		Probe: []Step{
-			{Call: "openat", Proc: 1, Path: "setid", Flags: unix.O_RDWR}, {Call: "pwrite", Proc: 1, Fill: "x", Len: 1},
-			{Call: "linkat", Proc: 1, Path: "setid", To: "new"},
-		},
-	},
-	{
 		What:  "copy_file_range from a descriptor of a set-id file that has grown through another",
 		Plain: "3000", Kernel: "3000", Mounted: "1", NoPassthrough: "3000",
 		Why: "writes to it go past passthrough, so it has two inodes, and the kernel goes on with the old one's size until somebody asks",
@@ -158,7 +138,7 @@ var Differences = []Difference{
 	},
 	{
 		What:  "set-id bits after a fallocate that is refused",
-		Plain: "mode 106777", Kernel: "mode 100777", Mounted: "mode 106777", NoPassthrough: "mode 106777",
+		Plain: "mode 106777", Kernel: "mode 100777", Mounted: "mode 100777", NoPassthrough: "mode 100777",
 		Why: "overlayfs takes them away before it asks the upper's filesystem",
 		Probe: []Step{
 			{Call: "openat", Proc: 1, Path: "setid", Flags: unix.O_RDWR},
@@ -166,6 +146,16 @@ var Differences = []Difference{
 			{Call: "mode", Path: "setid"},
 		},
 		Calls: []string{"fallocate"}, Errnos: [2]syscall.Errno{unix.EOPNOTSUPP, unix.EOPNOTSUPP},
+	},
+	{
+		What:  "executing a file that got set-id bits while somebody had it open for writing, and was opened so again",
+		Plain: "ETXTBSY", Kernel: "ETXTBSY", Mounted: "ENOEXEC", NoPassthrough: "ETXTBSY",
+		Why: "as above: writes to it go past passthrough, so it has two inodes, and the writer has the old one",
+		Probe: []Step{
+			{Call: "openat", Path: "new", Flags: unix.O_CREAT | unix.O_RDWR, Mode: 0o755}, {Call: "fchmod", Mode: 0o4755},
+			{Call: "openat", FD: 1, Path: "new", Flags: unix.O_RDWR}, {Call: "close", FD: 1},
+			{Call: "execve", Path: "new"},
+		},
 	},
 	{
 		What:  "chown to nobody else (-1, -1) of a set-id file, by who does not own it",

@@ -13,7 +13,7 @@ import (
 // Lockstep takes a history through several worlds, one step after the other in all of
 // them, and tells where they do not agree.
 type Lockstep struct {
-	Plain  Oracle
+	Plain  World // says what is right
 	Ours   World
 	Kernel World // nil: is left out
 
@@ -21,9 +21,8 @@ type Lockstep struct {
 	// somebody wrote to it: see the differences.
 	OldData bool
 
-	// Passthrough says that the kernel may write by itself, so that set-id bits which
-	// a file is given while it is open for writing survive, and that an inode may have
-	// to be found again by its name: see the differences.
+	// Passthrough says that the kernel may have two inodes of one file, so that some
+	// things must be found again by name: see the differences.
 	Passthrough bool
 
 	// HiddenLinks says that names which are hidden count as links, as they do
@@ -45,22 +44,12 @@ type Lockstep struct {
 	written map[uint64]bool // those that were open for writing since
 }
 
-// Oracle is a world that says what is right.
-type Oracle interface {
-	World
-
-	// Where tells the inode of the file that a step would be about, 0 if there is
-	// none.
-	Where(Step) uint64
-}
-
 type slot struct{ proc, fd int }
 
 // opened is what is known of an open file: the inode is that of the plain directory.
 type opened struct {
-	ino    uint64
-	writes bool
-	early  bool // on a lower file that nobody had written to
+	ino   uint64
+	early bool // on a lower file that nobody had written to
 }
 
 // Play makes the steps. The kernel's world is given up at the first known difference,
@@ -94,11 +83,11 @@ func (l *Lockstep) Play(steps []Step) (wrong []string) {
 			l.undo(s)
 			continue
 		}
-		if l.loose(s) {
+		if l.loose(s, want) {
 			got = want
 		}
 		want.Text, _, _ = strings.Cut(want.Text, Torn)
-		if (got.Errno != want.Errno || got.Text != want.Text) && l.refreshed(s, got) {
+		if (got.Errno != want.Errno || got.Text != want.Text) && l.refreshed(s) {
 			got = l.Ours.Do(s)
 		}
 		if got.Errno != want.Errno || l.text(got) != l.text(want) {
@@ -192,10 +181,9 @@ func (l *Lockstep) note(s Step, a Answer) {
 	default:
 		return
 	}
-	o := opened{ino: a.Ino, writes: s.Flags&unix.O_ACCMODE != unix.O_RDONLY || s.Flags&unix.O_TRUNC != 0}
-	if s.Flags&unix.O_PATH == unix.O_PATH {
-		o.writes = false
-	} else if o.writes {
+	o := opened{ino: a.Ino}
+	writes := s.Flags&unix.O_ACCMODE != unix.O_RDONLY || s.Flags&unix.O_TRUNC != 0
+	if writes && s.Flags&unix.O_PATH == 0 {
 		l.written[o.ino] = true
 	}
 	o.early = l.lower[o.ino] && !l.written[o.ino]
@@ -219,29 +207,22 @@ func (l *Lockstep) undo(s Step) {
 	delete(l.files, slot{s.Proc, s.ToFD})
 }
 
-// refreshed has the kernel ask for attributes that it went on with and that may have
+// refreshed has the kernel ask for a size that it went on with and that may have
 // changed, and tells whether to try again: see the differences.
-func (l *Lockstep) refreshed(s Step, got Answer) bool {
-	look := Step{Proc: s.Proc, At: s.At, Path: s.Path, FD: s.FD}
-	switch {
-	case s.Call == "linkat" && got.Errno == unix.EPERM:
-		look.Call = "fstatat"
-		if s.Flags&unix.AT_SYMLINK_FOLLOW == 0 {
-			look.Flags = unix.AT_SYMLINK_NOFOLLOW
-		}
-	case s.Call == "link a descriptor" && got.Errno == unix.EPERM, s.Call == "copy_file_range" && l.Passthrough:
-		look.Call = "fstat"
-	default:
+func (l *Lockstep) refreshed(s Step) bool {
+	if s.Call != "copy_file_range" || !l.Passthrough {
 		return false
 	}
-	return l.Ours.Do(look).Errno == 0
+	return l.Ours.Do(Step{Proc: s.Proc, Call: "fstat", FD: s.FD}).Errno == 0
 }
 
 // loose tells whether the answer to a step may be another one.
-func (l *Lockstep) loose(s Step) bool {
+func (l *Lockstep) loose(s Step, want Answer) bool {
 	switch s.Call {
 	case "pread", "read", "lseek", "mmap":
 		return l.stale(s.Proc, s.FD)
+	case "execve":
+		return l.Passthrough && want.Errno == unix.ETXTBSY
 	}
 	return false
 }
@@ -254,16 +235,6 @@ func (l *Lockstep) leaveOut(s Step) bool {
 		return l.stale(s.Proc, s.FD)
 	case "open a descriptor":
 		return l.Passthrough && s.Flags&unix.O_TRUNC != 0
-	case "fchmodat", "fchmod", "lsetxattr", "fsetxattr":
-		if !l.Passthrough || s.Mode&0o6000 == 0 && s.Name != "security.capability" {
-			return false
-		}
-		ino := l.Plain.Where(s)
-		for _, o := range l.files {
-			if ino != 0 && o.ino == ino && o.writes {
-				return true
-			}
-		}
 	}
 	return false
 }

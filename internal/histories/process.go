@@ -72,7 +72,8 @@ func (p *Process) Do(s Step) Answer {
 	text, err := c(p, s)
 	a := Fail(err)
 	if changesAttributes[s.Call] {
-		a.Removed = p.removed(s)
+		st := p.stat(s)
+		a.Removed = st.Ino != 0 && st.Nlink == 0
 	}
 	if err != nil {
 		return a
@@ -80,11 +81,11 @@ func (p *Process) Do(s Step) Answer {
 	a.Text = text
 	switch s.Call {
 	case "openat", "open file":
-		a.Ino = p.inode(Step{FD: s.FD})
+		a.Ino = p.stat(Step{FD: s.FD}).Ino
 	case "open a descriptor":
-		a.Ino = p.inode(Step{FD: s.ToFD})
+		a.Ino = p.stat(Step{FD: s.ToFD}).Ino
 	case "truncate", "overwrite", "resize":
-		a.Ino = p.inode(s)
+		a.Ino = p.stat(s).Ino
 	}
 	return a
 }
@@ -96,35 +97,18 @@ var changesAttributes = map[string]bool{
 	"fchownat": true, "fchmodat": true, "utimensat": true, "lsetxattr": true, "lremovexattr": true,
 }
 
-// removed tells whether what a step is about has no name left.
-func (p *Process) removed(s Step) bool {
-	var st unix.Stat_t
+// stat looks at what a step is about; zero if there is nothing.
+func (p *Process) stat(s Step) (st unix.Stat_t) {
 	var err error
 	if s.Path == "" {
 		err = unix.Fstat(p.files[s.FD], &st)
 	} else {
 		err = unix.Fstatat(p.at(s.At), s.Path, &st, 0)
 	}
-	return err == nil && st.Nlink == 0
-}
-
-// inode is the number of the file that a step is about, 0 if there is none.
-func (p *Process) inode(s Step) uint64 {
-	var st unix.Stat_t
-	var err error
-	if s.Path == "" {
-		err = unix.Fstat(p.files[s.FD], &st)
-	} else {
-		flags := unix.AT_SYMLINK_NOFOLLOW
-		if s.Call == "truncate" || s.Call == "fchmodat" {
-			flags = 0
-		}
-		err = unix.Fstatat(p.at(s.At), s.Path, &st, flags)
-	}
 	if err != nil {
-		return 0
+		return unix.Stat_t{}
 	}
-	return st.Ino
+	return st
 }
 
 // at is the directory in which a path begins.

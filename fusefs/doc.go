@@ -231,7 +231,5 @@
 // has them. syncfs(2) never reaches a FUSE server.
 // FICLONE and the collapse and insert modes of fallocate are refused by FUSE;
 // all ioctls are ENOTTY.
-// There is no writeback cache: it excludes passthrough. Set-id bits that a file is
-// given while it is open for writing through passthrough survive writes through
-// that descriptor.
+// There is no writeback cache: it excludes passthrough.
 package fusefs

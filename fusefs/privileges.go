@@ -18,9 +18,9 @@ import (
 // which no request says.
 //
 // A node that may have something to take away when it is opened for writing is
-// not opened in passthrough mode, where we would not see the write. Bits that
-// are given to a file while it is open for writing in passthrough mode survive
-// writes through that descriptor.
+// not opened in passthrough mode, where we would not see the write. For a file that
+// is given bits while it is open in passthrough mode the kernel sends, before the
+// next write, a SETATTR that sets nothing.
 
 const xattrCapability = "security.capability"
 

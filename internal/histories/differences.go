@@ -145,7 +145,6 @@ var Differences = []Difference{
 			{Call: "fallocate", Proc: 1, Mode: unix.FALLOC_FL_ZERO_RANGE, Len: 1},
 			{Call: "mode", Path: "setid"},
 		},
-		Calls: []string{"fallocate"}, Errnos: [2]syscall.Errno{unix.EOPNOTSUPP, unix.EOPNOTSUPP},
 	},
 	{
 		What:  "executing a file that got set-id bits while somebody had it open for writing, and was opened so again",

@@ -153,8 +153,11 @@ func TestMountedDifferences(t *testing.T) {
 		if d.Mounted == "" {
 			continue
 		}
-		var got [4]string
-		for i, w := range []way{ways[0], ways[2]} {
+		var got [5]string
+		for i, w := range []way{ways[0], ways[2], ways[3]} {
+			if w.options.Observe && d.Observe == "" {
+				continue
+			}
 			top, err := s.memory.MkdirTemp()
 			if err != nil {
 				t.Fatal(err)
@@ -176,8 +179,8 @@ func TestMountedDifferences(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if want := [4]string{d.Plain, d.Kernel, d.Mounted, d.NoPassthrough}; got != want {
-			t.Errorf("%s: plain, overlayfs, mounted, without passthrough: %q, the table says %q", d.What, got, want)
+		if want := [5]string{d.Plain, d.Kernel, d.Mounted, d.NoPassthrough, d.Observe}; got != want {
+			t.Errorf("%s: plain, overlayfs, mounted, without passthrough, observe: %q, the table says %q", d.What, got, want)
 		}
 		t.Logf("%-85s %-12s %-12s %-12s %-12s %s", d.What, d.Plain, d.Kernel, d.Mounted, d.NoPassthrough, d.Why)
 	}

@@ -25,6 +25,7 @@ type request struct {
 	Leave bool
 	Close bool // all that is open, and back to the root
 	Step  *Step
+	Where *Step // tells the inode of the file that the step would be about
 	Tree  bool
 }
 
@@ -81,6 +82,8 @@ func serveChild(u User, in io.Reader, out io.Writer) error {
 			err = p.goHome(u)
 		case req.Step != nil:
 			res.Answer = p.Do(*req.Step)
+		case req.Where != nil:
+			res.Answer.Ino = p.stat(*req.Where).Ino
 		case req.Tree:
 			res.Tree, err = ReadTree("/")
 		}
@@ -228,6 +231,15 @@ func (c Children) Do(s Step) Answer {
 	return res.Answer
 }
 
+// Where tells the inode of the file that a step would be about.
+func (c Children) Where(s Step) uint64 {
+	res, err := c[s.Proc].ask(request{Where: &s})
+	if err != nil {
+		return 0
+	}
+	return res.Answer.Ino
+}
+
 func (c Children) End() error { return c.all(request{Close: true}) }
 
 // Leave leaves the world, so that it can be unmounted.
@@ -249,6 +261,6 @@ func (c Children) Tree() (Tree, error) {
 }
 
 var (
-	_ World = Children(nil)
-	_ World = (*Directory)(nil)
+	_ Oracle = Children(nil)
+	_ Oracle = (*Directory)(nil)
 )

@@ -14,9 +14,9 @@ type Difference struct {
 	What string
 
 	// What the last step of Probe answers in each world: strata in-process,
-	// mounted as usual, and mounted without passthrough. What is empty is not
-	// asked there.
-	Plain, Kernel, InProcess, Mounted, NoPassthrough string
+	// mounted as usual, without passthrough, and with observe. What is empty is
+	// not asked there.
+	Plain, Kernel, InProcess, Mounted, NoPassthrough, Observe string
 
 	Why   string // we answer so
 	Probe []Step
@@ -96,6 +96,26 @@ var Differences = []Difference{
 		Why:   "overlayfs looks for it before it copies up",
 		Probe: []Step{{Call: "lremovexattr", Path: "file", Name: aclAccess}},
 		Calls: []string{"lremovexattr", "fremovexattr"}, Errnos: [2]syscall.Errno{0, unix.ENODATA},
+	},
+	{
+		What:  "link to a file from which a write took set-id bits, by who does not own it",
+		Plain: "ok", Kernel: "ok", Mounted: "ok", NoPassthrough: "ok", Observe: "EPERM",
+		Why: "the kernel refuses links to set-id files, and after direct I/O goes on with the mode that it knows until somebody asks",
+		Probe: []Step{
+			{Call: "openat", Proc: 1, Path: "setid", Flags: unix.O_RDWR}, {Call: "pwrite", Proc: 1, Fill: "x", Len: 1},
+			{Call: "link a descriptor", Proc: 1, To: "new"},
+		},
+	},
+	{
+		What:  "set-id bits given twice to a file that is open for writing, after a write by who may not keep them",
+		Plain: "mode 100755", Kernel: "mode 100755", Mounted: "mode 104755", NoPassthrough: "mode 100755",
+		Why: "it has two inodes once it was opened as a set-id file, and the writer's does not hear of the second time",
+		Probe: []Step{
+			{Call: "openat", Proc: 2, Path: "new", Flags: unix.O_CREAT | unix.O_RDWR, Mode: 0o755},
+			{Call: "fchmodat", Proc: 2, Path: "new", Mode: 0o6755}, {Call: "fchmod", Proc: 2, Mode: 0o644},
+			{Call: "openat", Path: "new", Flags: unix.O_RDWR}, {Call: "fchmodat", Path: "new", Mode: 0o4755},
+			{Call: "pwrite", Proc: 2, Fill: "y", Len: 10}, {Call: "mode", Path: "new"},
+		},
 	},
 	{
 		What:  "copy_file_range from a descriptor of a set-id file that has grown through another",

@@ -25,6 +25,8 @@ func (d *Directory) End() error {
 
 func (d *Directory) Tree() (Tree, error) { return ReadTree(d.path) }
 
+func (d *Directory) Where(s Step) uint64 { return d.stat(s).Ino }
+
 // Leave lets the directory go, so that it can be unmounted.
 func (d *Directory) Leave() error {
 	if d.path == "" {

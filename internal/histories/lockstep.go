@@ -13,7 +13,7 @@ import (
 // Lockstep takes a history through several worlds, one step after the other in all of
 // them, and tells where they do not agree.
 type Lockstep struct {
-	Plain  World // says what is right
+	Plain  Oracle
 	Ours   World
 	Kernel World // nil: is left out
 
@@ -44,12 +44,22 @@ type Lockstep struct {
 	written map[uint64]bool // those that were open for writing since
 }
 
+// Oracle is a world that says what is right.
+type Oracle interface {
+	World
+
+	// Where tells the inode of the file that a step would be about, 0 if there is
+	// none.
+	Where(Step) uint64
+}
+
 type slot struct{ proc, fd int }
 
 // opened is what is known of an open file: the inode is that of the plain directory.
 type opened struct {
-	ino   uint64
-	early bool // on a lower file that nobody had written to
+	ino    uint64
+	writes bool
+	early  bool // on a lower file that nobody had written to
 }
 
 // Play makes the steps. The kernel's world is given up at the first known difference,
@@ -90,7 +100,7 @@ func (l *Lockstep) Play(steps []Step) (wrong []string) {
 			got = want
 		}
 		want.Text, _, _ = strings.Cut(want.Text, Torn)
-		if (got.Errno != want.Errno || got.Text != want.Text) && l.refreshed(s) {
+		if (got.Errno != want.Errno || got.Text != want.Text) && l.refreshed(s, got) {
 			got = l.Ours.Do(s)
 		}
 		if got.Errno != want.Errno || l.text(got) != l.text(want) {
@@ -184,8 +194,10 @@ func (l *Lockstep) note(s Step, a Answer) {
 		return
 	}
 	o := opened{ino: a.Ino}
-	writes := s.Flags&unix.O_ACCMODE != unix.O_RDONLY || s.Flags&unix.O_TRUNC != 0
-	if writes && s.Flags&unix.O_PATH == 0 {
+	if s.Flags&unix.O_PATH == 0 {
+		o.writes = s.Flags&unix.O_ACCMODE != unix.O_RDONLY || s.Flags&unix.O_TRUNC != 0
+	}
+	if o.writes {
 		l.written[o.ino] = true
 	}
 	o.early = l.lower[o.ino] && !l.written[o.ino]
@@ -209,10 +221,11 @@ func (l *Lockstep) undo(s Step) {
 	delete(l.files, slot{s.Proc, s.ToFD})
 }
 
-// refreshed has the kernel ask for a size that it went on with and that may have
+// refreshed has the kernel ask for attributes that it went on with and that may have
 // changed, and tells whether to try again: see the differences.
-func (l *Lockstep) refreshed(s Step) bool {
-	if s.Call != "copy_file_range" || !l.Passthrough {
+func (l *Lockstep) refreshed(s Step, got Answer) bool {
+	link := s.Call == "link a descriptor" && got.Errno == unix.EPERM
+	if !link && (s.Call != "copy_file_range" || !l.Passthrough) {
 		return false
 	}
 	return l.Ours.Do(Step{Proc: s.Proc, Call: "fstat", FD: s.FD}).Errno == 0
@@ -235,6 +248,16 @@ func (l *Lockstep) leaveOut(s Step) bool {
 	switch s.Call {
 	case "copy_file_range":
 		return l.stale(s.Proc, s.FD)
+	case "fchmodat", "fchmod", "lsetxattr", "fsetxattr":
+		if !l.Passthrough || s.Mode&0o6000 == 0 && s.Name != "security.capability" {
+			return false
+		}
+		ino := l.Plain.Where(s)
+		for _, o := range l.files {
+			if ino != 0 && o.ino == ino && o.writes {
+				return true
+			}
+		}
 	case "open a descriptor":
 		return l.Passthrough && s.Flags&unix.O_TRUNC != 0
 	}

@@ -118,6 +118,15 @@ var Differences = []Difference{
 		},
 	},
 	{
+		What:  "fchmod of a file that another gave us through a descriptor from before it was first written to",
+		Plain: "ok", Kernel: "ok", Mounted: "EPERM", NoPassthrough: "ok",
+		Why: "it has two inodes, and the kernel goes on with the owner that it knows until somebody asks",
+		Probe: []Step{
+			{Call: "openat", Path: "setid"}, {Call: "openat", Proc: 1, Path: "setid", Flags: unix.O_RDWR},
+			{Call: "fchown", UID: 1000, GID: 1000}, {Call: "fchmod", Proc: 1, Mode: 0o644},
+		},
+	},
+	{
 		What:  "copy_file_range from a descriptor of a set-id file that has grown through another",
 		Plain: "3000", Kernel: "3000", Mounted: "1", NoPassthrough: "3000",
 		Why: "writes to it go past passthrough, so it has two inodes, and the kernel goes on with the old one's size until somebody asks",

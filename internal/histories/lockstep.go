@@ -91,6 +91,9 @@ func (l *Lockstep) Play(steps []Step) (wrong []string) {
 		if s.Call == "fallocate" && want.Errno == unix.EOPNOTSUPP {
 			continue // others take set-id bits away before they refuse, see the differences
 		}
+		if l.Passthrough && changesAttributes[s.Call] && s.Path == "" && l.shared(s) {
+			l.Ours.Do(Step{Proc: s.Proc, Call: "fstat", FD: s.FD}) // see the differences
+		}
 		got := l.Ours.Do(s)
 		if l.Passthrough && s.Call == "open a descriptor" && got.Errno == unix.ESTALE && want.Errno == 0 {
 			l.undo(s)
@@ -202,6 +205,18 @@ func (l *Lockstep) note(s Step, a Answer) {
 	}
 	o.early = l.lower[o.ino] && !l.written[o.ino]
 	l.files[at] = o
+}
+
+// shared tells whether the file of a slot is open in another one, too: then it may have
+// two inodes, and the kernel asks who owns it only where somebody looks.
+func (l *Lockstep) shared(s Step) bool {
+	at := slot{s.Proc, s.FD}
+	for other, o := range l.files {
+		if other != at && o.ino == l.files[at].ino {
+			return true
+		}
+	}
+	return false
 }
 
 // stale tells whether a slot may show what a lower file was before it was written to.

@@ -20,7 +20,7 @@ import (
 // A node that may have something to take away when it is opened for writing is
 // not opened in passthrough mode, where we would not see the write. For a file that
 // is given bits while it is open in passthrough mode the kernel sends, before the
-// next write, a SETATTR that sets nothing.
+// next write, a SETATTR that sets nothing; not if they came through its other inode.
 
 const xattrCapability = "security.capability"
 

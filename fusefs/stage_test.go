@@ -82,7 +82,7 @@ func serveHere(a *histories.Arena, w way, upper, work string) (*serving, error) 
 	}
 	o.fill()
 	s.conn = newConnection(s.fs, o)
-	if s.server, err = serve(a.Dir("merged"), s.fs, o, s.conn); err != nil {
+	if s.server, err = serve(a.Dir("merged"), s.fs.ReadOnly(), o, s.conn); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil

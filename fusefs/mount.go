@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 
 	"strata/overlay"
 )
@@ -132,7 +133,22 @@ func serve(dir string, readOnly bool, o Options, c filesystem) (*Server, error) 
 		s.dev.close()
 		close(s.done)
 	}()
+	s.forbidPolling()
 	return s, nil
+}
+
+// forbidPolling lets the kernel ask for POLL once, which is answered with ENOSYS, so
+// that it never asks again. It would ask for each file of the mount that this
+// process opens, when Go's runtime adds it to its poller, and the answer could not
+// be given: the runtime is not ready then for another goroutine to run. go-fuse has
+// a file for that which nobody else sees. Who cannot open it does not use the mount.
+func (s *Server) forbidPolling() {
+	fd, err := unix.Open(filepath.Join(s.dir, ".go-fuse-epoll-hack"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	unix.Close(fd)
 }
 
 // Mountpoint returns the absolute path of the directory on which it is mounted.

@@ -106,6 +106,14 @@
 // can happen under a Hold is a method of Hold. Within a process, Hold.mu guards
 // the set of objects that are staged, and is taken after all of the above.
 //
+// A Hold may last as long as a download does. So gc keeps the turnstile for
+// Patience at most, then opens it for a moment, in which those who wait come in,
+// and begins anew if it may wait for longer; else it gives up and names the
+// processes that have objects/, as /proc/locks knows them. The other way, a pull
+// that holds the store only while it publishes, would let gc take what the pull
+// has found to be there, and the pull would have to fetch it after all: nobody
+// needs gc at once, and what it could not free it frees the next time.
+//
 // Readers take no lock. What they read is immutable and kept by an image or a
 // container; a reader of anything else takes a Hold.
 //

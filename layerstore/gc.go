@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-
-	"golang.org/x/sys/unix"
+	"time"
 
 	"strata/internal/oci"
 	"strata/overlay/tree"
@@ -19,7 +17,16 @@ type GCOptions struct {
 	// KeepUntagged keeps images that have lost their last reference. Without
 	// it they go, unless a container was made from them.
 	KeepUntagged bool
+
+	// Wait is how long to wait for the Holds of others to end, before that is
+	// a *BusyError. Newcomers are kept out meanwhile, but never for longer than
+	// Patience at a time. Zero means Patience.
+	Wait time.Duration
 }
+
+// Patience is how long gc keeps newcomers out of a store whose Holds do not
+// end: a pull has one for as long as it lasts.
+const Patience = 10 * time.Second
 
 // Freed says what gc removed.
 type Freed struct {
@@ -27,23 +34,28 @@ type Freed struct {
 	Layers  int
 	Chains  int
 	Objects int
-	Bytes   int64 // on disk, of all that
+	Bytes   int64 // that the filesystem got back for all that
 }
 
 // GC removes what neither an image nor a container holds. It waits for all
-// Holds to end and keeps new ones from being taken. It removes nothing if it
-// cannot read all that may hold something.
+// Holds to end, not for ever, and keeps new ones from being taken meanwhile. It
+// removes nothing if it cannot read all that may hold something.
 //
 // A kill leaves the store whole: names are removed before what they need.
 func (s *Store) GC(ctx context.Context, o GCOptions) (Freed, error) {
-	h, err := s.hold(ctx, unix.LOCK_EX)
+	h, err := s.holdAlone(ctx, o.Wait)
 	if err != nil {
 		return Freed{}, fmt.Errorf("gc: %w", err)
 	}
+	standing := s.standing()
 	c := collection{s: s, h: h}
 	err = c.collect(ctx, o)
-	c.freed.Bytes += c.trashed
-	if err := errors.Join(err, h.Release()); err != nil {
+	err = errors.Join(err, h.Release())
+	if err == nil {
+		c.freed.Bytes += c.trashed
+	}
+	c.freed.Bytes += standing - s.standing()
+	if err != nil {
 		return c.freed, fmt.Errorf("gc: %w", err)
 	}
 	return c.freed, nil
@@ -180,12 +192,12 @@ func (c *collection) dropLayers(roots *roots) ([]oci.DiffID, error) {
 // discard takes a file or directory away at once, whole; it is removed with
 // the staging directory.
 func (c *collection) discard(path string) error {
-	disk, err := diskUse(path)
+	bytes, err := FreedBy(path)
 	if err != nil {
 		return err
 	}
 	c.trash++
-	c.trashed += disk.Bytes
+	c.trashed += bytes
 	return os.Rename(path, c.h.path(fmt.Sprintf("trash-%d", c.trash)))
 }
 
@@ -218,40 +230,25 @@ func (c *collection) dropObjectsIn(dir string, needed map[tree.ObjectDigest]bool
 			continue
 		}
 		path := c.s.path(objectsDir, dir, n.Name())
-		disk, err := diskUse(path)
+		bytes, err := FreedBy(path)
 		if err != nil {
 			return err
 		}
-		if err := os.Remove(path); err != nil {
+		if err := os.RemoveAll(path); err != nil { // a directory, if the store is damaged
 			return err
 		}
 		c.freed.Objects++
-		c.freed.Bytes += disk.Bytes
+		c.freed.Bytes += bytes
 		left--
 	}
 	if left > 0 {
 		return nil
 	}
 	path := c.s.path(objectsDir, dir)
-	disk, err := diskUse(path)
+	bytes, err := FreedBy(path)
 	if err != nil {
 		return err
 	}
-	c.freed.Bytes += disk.Bytes
+	c.freed.Bytes += bytes
 	return os.Remove(path)
-}
-
-// diskUse is what du says of path.
-func diskUse(path string) (Disk, error) {
-	var sum Disk
-	seen := inodes{}
-	err := filepath.WalkDir(path, func(path string, _ os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		disk, err := seen.add(path)
-		sum = sum.plus(disk)
-		return err
-	})
-	return sum, err
 }

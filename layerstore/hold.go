@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -50,7 +51,36 @@ func (s *Store) Hold(ctx context.Context) (*Hold, error) {
 	return s.hold(ctx, unix.LOCK_SH)
 }
 
-// hold takes a Hold that is shared with others or, for gc, excludes them.
+// holdAlone takes a Hold that excludes others, for gc. It waits, but lets
+// newcomers in every now and then; see the package comment.
+func (s *Store) holdAlone(ctx context.Context, wait time.Duration) (*Hold, error) {
+	if wait == 0 {
+		wait = Patience
+	}
+	for start := time.Now(); ; {
+		left := wait - time.Since(start)
+		waiting, cancel := context.WithTimeout(ctx, min(left, Patience))
+		h, err := s.hold(waiting, unix.LOCK_EX)
+		cancel()
+		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return h, err
+		}
+		// Who waits at the turnstile asks every lockPause.
+		if left = wait - time.Since(start); left <= openFor {
+			return nil, &BusyError{Root: s.root, Waited: time.Since(start), Holders: holders(s.path(objectsDir))}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(openFor):
+		}
+	}
+}
+
+// openFor is how long the turnstile stays open when the patience of gc is at its end.
+const openFor = 20 * lockPause
+
+// hold takes a Hold that is shared with others or excludes them.
 func (s *Store) hold(ctx context.Context, how int) (*Hold, error) {
 	h := &Hold{s: s, staged: map[tree.ObjectDigest]bool{}}
 	if err := h.take(ctx, how); err != nil {

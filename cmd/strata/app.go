@@ -67,6 +67,7 @@ func commands(p *program) []*cli.Command {
 		traceCommand(p),
 		syncCommand(p),
 		dfCommand(p),
+		gcCommand(p),
 		benchCommand(p),
 		overlayCommand(p),
 		demoCommand(p),

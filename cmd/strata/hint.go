@@ -31,6 +31,7 @@ func nearCommand(app *cli.App, name string) string {
 	if ours, ok := map[string]string{
 		"ls": "ps", "list": "ps", "unmount": "umount", "remove": "rm",
 		"image": "images", "layer": "layers", "container": "ps", "import": "load", "du": "df", "fetch": "pull",
+		"prune": "gc", "check": "fsck", "verify": "fsck",
 	}[name]; ok {
 		return ours
 	}
@@ -63,9 +64,12 @@ func (p *program) hintFor(err error) string {
 	var noImage *layerstore.NotFoundError
 	var mounted *container.MountedError
 	var registry *oci.RegistryError
+	var busy *layerstore.BusyError
 	switch {
 	case errors.As(err, &registry):
 		return registryHint(registry)
+	case errors.As(err, &busy):
+		return "wait for it to end, or let gc wait: strata gc --wait 1h"
 	case errors.As(err, &noContainer):
 		if p.store != nil {
 			if _, err := p.store.Image(p.imageName(noContainer.Name)); err == nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/urfave/cli/v2"
 
@@ -35,14 +34,7 @@ Example:
 			for _, name := range c.Args().Slice() {
 				failed = append(failed, p.rmi(c.Context, store, name, c.Bool("force")))
 			}
-			freed, err := store.GC(c.Context, layerstore.GCOptions{KeepUntagged: true})
-			if err != nil {
-				return errors.Join(append(failed, err)...)
-			}
-			if freed.Bytes > 0 {
-				fmt.Fprintf(p.Stderr, "freed %s: %s, %s\n", size(freed.Bytes),
-					count(freed.Layers, "layer", "layers"), count(freed.Objects, "content", "contents"))
-			}
+			failed = append(failed, p.collectAfter(c, store))
 			return errors.Join(failed...)
 		},
 	}

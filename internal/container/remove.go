@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"strata/layerstore"
 )
 
 // Remove deletes the container with all that it has written, and returns the
-// bytes of disk that this freed. A container that is mounted is refused with a
+// bytes that the filesystem got back for that. A container that is mounted is refused with a
 // *MountedError, unless force asks to unmount it first.
 func (ct *Container) Remove(ctx context.Context, force bool) (freed int64, err error) {
 	freed, err = ct.remove(ctx, force)
@@ -43,7 +45,7 @@ func (ct *Container) remove(ctx context.Context, force bool) (int64, error) {
 		return 0, err
 	}
 	defer hold.Release()
-	size, err := diskUsage(ct.dir)
+	size, err := layerstore.FreedBy(ct.dir)
 	if err != nil {
 		return 0, err
 	}
@@ -57,5 +59,5 @@ func (ct *Container) remove(ctx context.Context, force bool) (int64, error) {
 		return 0, err
 	}
 	os.Remove(ct.all.run.logFile(string(ct.ID)))
-	return size.Bytes, hold.Release()
+	return size, hold.Release()
 }

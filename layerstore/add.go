@@ -65,6 +65,10 @@ type AddOptions struct {
 	// mostly waits.
 	Jobs int
 
+	// PulledFrom is the reference that an image was pulled by, if it was. Its
+	// repository is remembered, so that what is damaged later can be had again.
+	PulledFrom oci.Reference
+
 	// Progress is told of every n bytes that were read of a layer's blob, or
 	// that need not be read. It is called from other goroutines, with several
 	// Jobs at the same time. May be nil.

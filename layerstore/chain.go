@@ -62,7 +62,7 @@ func (s *Store) openChain(diffIDs []oci.DiffID) (*Chain, error) {
 	}
 	f, err := tree.OpenFile(s.chainPath(c.id, treeFile), s)
 	if corrupt := (*tree.CorruptError)(nil); errors.As(err, &corrupt) {
-		return nil, fmt.Errorf("chain %s: %w: remove %s and it will be made again", c.id, err, s.chainPath(c.id))
+		return nil, fmt.Errorf("chain %s: %w: strata fsck --repair makes it again", c.id, err)
 	} else if err != nil {
 		return nil, fmt.Errorf("chain %s: %w", c.id, err)
 	}
@@ -72,15 +72,6 @@ func (s *Store) openChain(diffIDs []oci.DiffID) (*Chain, error) {
 
 // makeChain stacks the layers and publishes the result.
 func (h *Hold) makeChain(ctx context.Context, diffIDs []oci.DiffID) error {
-	trees := make([]tree.Tree, len(diffIDs))
-	for i, d := range diffIDs {
-		layer, err := h.s.Layer(d)
-		if err != nil {
-			return err
-		}
-		defer layer.Close()
-		trees[i] = layer.Tree()
-	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -89,7 +80,7 @@ func (h *Hold) makeChain(ctx context.Context, diffIDs []oci.DiffID) error {
 	if err != nil {
 		return err
 	}
-	if err := writeTree(dir+"/"+treeFile, tree.Stack(trees...)); err != nil {
+	if err := h.s.deriveChain(dir+"/"+treeFile, diffIDs); err != nil {
 		return err
 	}
 	// One small file: cheaper than a syncfs, which would wait for what others write.

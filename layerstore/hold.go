@@ -36,8 +36,9 @@ type Hold struct {
 	dir  string   // tmp/<random>
 	lock *os.File // dir, locked exclusively
 
-	objects *os.File     // staged objects; opened on first use
-	blobs   []oci.Digest // manifests and configs in staging
+	objects *os.File                   // staged objects; opened on first use
+	damaged map[tree.ObjectDigest]bool // objects of the store that are to be replaced; set by who repairs
+	blobs   []oci.Digest               // manifests and configs in staging
 
 	mu      sync.Mutex                 // guards what follows
 	staged  map[tree.ObjectDigest]bool // objects in staging
@@ -244,13 +245,23 @@ func (s *Store) cleanStaging() error {
 	turnstile.Close() // what we have locked can be removed in peace
 	for _, dir := range abandoned {
 		s.log.Info("removing abandoned staging", "path", dir.Name())
-		err = errors.Join(err, os.RemoveAll(dir.Name()))
+		bytes, _ := FreedBy(dir.Name())
+		if removeErr := os.RemoveAll(dir.Name()); removeErr != nil {
+			err = errors.Join(err, removeErr)
+		} else {
+			s.swept += bytes
+		}
 		dir.Close()
 	}
 	return err
 }
 
-// abandonedStaging returns the directories in tmp/ that nobody holds, locked.
+// Swept is how many bytes Open has given back that dead processes had left in
+// tmp/.
+func (s *Store) Swept() int64 { return s.swept }
+
+// abandonedStaging returns the directories in tmp/ that nobody holds, locked,
+// and removes what is no directory.
 // The caller holds tmp/ exclusively.
 func (s *Store) abandonedStaging() ([]*os.File, error) {
 	names, err := os.ReadDir(s.path(tmpDir))
@@ -259,6 +270,12 @@ func (s *Store) abandonedStaging() ([]*os.File, error) {
 	}
 	var abandoned []*os.File
 	for _, n := range names {
+		if !n.IsDir() { // nobody's: staging is directories
+			if err := os.Remove(s.path(tmpDir, n.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return abandoned, err
+			}
+			continue
+		}
 		dir, err := tryLockDir(s.path(tmpDir, n.Name()), unix.LOCK_EX)
 		switch {
 		case err == nil:

@@ -44,6 +44,9 @@ func (s *Store) AddImage(ctx context.Context, img *oci.Image, o AddOptions) (Ima
 		return Image{}, Added{}, fmt.Errorf("add image %s: %w", imageName(img), err)
 	}
 	entry := indexEntry{MediaType: img.ManifestType, Digest: img.Digest(), Size: int64(len(img.Manifest))}
+	if !o.PulledFrom.IsZero() {
+		entry.Annotations = map[string]string{pulledFrom: o.PulledFrom.Repository()}
+	}
 	err = h.updateIndex(ctx, func(ix *index) error {
 		ix.tag(entry, img.Refs)
 		return nil

@@ -110,11 +110,11 @@ func TestRealRebuiltAddsOnlyNewContents(t *testing.T) {
 // verifyStore fails the test if anything in the store is damaged.
 func verifyStore(tb testing.TB, s *layerstore.Store) {
 	tb.Helper()
-	damages, err := s.Verify(tb.Context())
+	report, err := s.Fsck(tb.Context(), layerstore.FsckOptions{})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	for _, d := range damages {
+	for _, d := range report.Damages {
 		tb.Error(d)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 
@@ -26,6 +27,10 @@ const (
 
 	// refName is the annotation that holds a reference, in its canonical form.
 	refName = "org.opencontainers.image.ref.name"
+
+	// pulledFrom is the annotation that holds the repository from which an image
+	// was pulled, and from which it can be had again by its digest.
+	pulledFrom = "strata.pulled-from"
 )
 
 // index is index.json. An image has one entry for each of its references, or
@@ -44,6 +49,19 @@ type indexEntry struct {
 }
 
 func (e *indexEntry) ref() string { return e.Annotations[refName] }
+
+// named is the entry with another reference; empty is none.
+func (e indexEntry) named(ref string) indexEntry {
+	annotations := map[string]string{}
+	if from := e.Annotations[pulledFrom]; from != "" {
+		annotations[pulledFrom] = from
+	}
+	if ref != "" {
+		annotations[refName] = ref
+	}
+	e.Annotations = annotations
+	return e
+}
 
 // createLayout makes an empty layout unless there is one.
 func (s *Store) createLayout() error {
@@ -133,6 +151,17 @@ func (ix *index) holds(d oci.Digest) bool {
 // tag makes e an image of the index and gives it the references, of which
 // those that another image has move here.
 func (ix *index) tag(e indexEntry, refs []oci.Reference) {
+	for i, known := range ix.Manifests {
+		if known.Digest != e.Digest {
+			continue
+		}
+		if from := known.Annotations[pulledFrom]; from != "" && e.Annotations[pulledFrom] == "" {
+			e.Annotations = map[string]string{pulledFrom: from}
+		} else if from := e.Annotations[pulledFrom]; from != "" {
+			ix.Manifests[i].Annotations = maps.Clone(known.Annotations)
+			ix.Manifests[i].Annotations[pulledFrom] = from
+		}
+	}
 	for _, ref := range refs {
 		name := ref.String()
 		if i := ix.find(name); i >= 0 {
@@ -141,12 +170,10 @@ func (ix *index) tag(e indexEntry, refs []oci.Reference) {
 			}
 			ix.untag(i)
 		}
-		e.Annotations = map[string]string{refName: name}
-		ix.Manifests = append(ix.Manifests, e)
+		ix.Manifests = append(ix.Manifests, e.named(name))
 	}
 	if !ix.holds(e.Digest) {
-		e.Annotations = nil
-		ix.Manifests = append(ix.Manifests, e)
+		ix.Manifests = append(ix.Manifests, e.named(""))
 	}
 	// An image with a reference needs no entry without.
 	ix.Manifests = slices.DeleteFunc(ix.Manifests, func(u indexEntry) bool {
@@ -159,12 +186,20 @@ func (ix *index) untag(i int) {
 	e := ix.Manifests[i]
 	ix.Manifests = slices.Delete(ix.Manifests, i, i+1)
 	if !ix.holds(e.Digest) {
-		e.Annotations = nil
-		ix.Manifests = append(ix.Manifests, e)
+		ix.Manifests = append(ix.Manifests, e.named(""))
 	}
 }
 
 // remove takes the image out of the index.
 func (ix *index) remove(d oci.Digest) {
 	ix.Manifests = slices.DeleteFunc(ix.Manifests, func(e indexEntry) bool { return e.Digest == d })
+}
+
+// resize puts the size of an image's manifest right.
+func (ix *index) resize(d oci.Digest, size int64) {
+	for i := range ix.Manifests {
+		if ix.Manifests[i].Digest == d {
+			ix.Manifests[i].Size = size
+		}
+	}
 }

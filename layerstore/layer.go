@@ -187,11 +187,14 @@ func (s *Store) layers() ([]oci.DiffID, error) {
 	}
 	var layers []oci.DiffID
 	for _, n := range names {
-		d, err := oci.ParseDiffID("sha256:" + n.Name())
+		d, err := layerOf(n.Name())
 		if err != nil {
-			return nil, fmt.Errorf("%s is not a layer's: %w", s.path(layersDir, n.Name()), err)
+			return nil, fmt.Errorf("%s is not a layer's: %w: strata fsck --repair removes it", s.path(layersDir, n.Name()), err)
 		}
 		layers = append(layers, d)
 	}
 	return layers, nil
 }
+
+// layerOf is the layer whose directory has that name.
+func layerOf(name string) (oci.DiffID, error) { return oci.ParseDiffID("sha256:" + name) }

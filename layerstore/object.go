@@ -49,7 +49,7 @@ func (s *Store) hasObject(d tree.ObjectDigest, size int64) bool {
 func (h *Hold) claim(d tree.ObjectDigest, size int64) (known bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.staged[d] || h.s.hasObject(d, size) {
+	if h.staged[d] || !h.damaged[d] && h.s.hasObject(d, size) {
 		return true
 	}
 	h.staged[d] = true
@@ -185,11 +185,17 @@ func (h *Hold) publishObject(d tree.ObjectDigest) error {
 		if err := unix.Fstatat(from, staged, &st, 0); err != nil {
 			return err
 		}
-		if h.s.hasObject(d, st.Size) {
+		if !h.damaged[d] && h.s.hasObject(d, st.Size) {
 			return nil // another process was faster; ours goes with the staging directory
 		}
 		h.s.log.Warn("replacing damaged object", "object", d.String())
-		return unix.Renameat(from, staged, to, stored)
+		err := unix.Renameat(from, staged, to, stored)
+		if errors.Is(err, unix.EISDIR) {
+			if err = os.RemoveAll(h.s.path(objectsDir, stored)); err == nil {
+				err = unix.Renameat(from, staged, to, stored)
+			}
+		}
+		return err
 	}
 	return err
 }

@@ -61,15 +61,7 @@ func (s *Store) layerObjects(diffID oci.DiffID, f func(d tree.ObjectDigest, size
 	if err := treeObjects(layer.Tree(), f); err != nil {
 		return fmt.Errorf("layer %s: %w", diffID, err)
 	}
-	recipe, _, err := s.openRecipe(diffID)
-	if err != nil {
-		return err
-	}
-	defer recipe.Close()
-	if err := eachRecipeObject(recipe, f); err != nil {
-		return fmt.Errorf("tar recipe of layer %s: %w", diffID, err)
-	}
-	return nil
+	return s.recipeObjects(diffID, f)
 }
 
 // treeObjects calls f with the contents of every regular file, by each of its

@@ -31,6 +31,7 @@ const (
 	containersDir = "containers"
 	tmpDir        = "tmp"
 	versionFile   = "version"
+	fsckFile      = "fsck.json" // only while a check is interrupted
 )
 
 // Options of a Store; the zero value is useful.
@@ -46,6 +47,7 @@ type Store struct {
 	log     *slog.Logger
 	objects *os.File // the directory objects/
 	reading *os.File // the same, through a mount that refuses writes if we may make one
+	swept   int64    // see Swept; set by Open
 }
 
 // DefaultRoot is where a store lives when nobody says otherwise; empty if there is
@@ -109,7 +111,7 @@ func (s *Store) checkVersion() error {
 	v, err := strconv.Atoi(strings.TrimSpace(string(b)))
 	switch {
 	case err != nil || v < 1:
-		return fmt.Errorf("%s holds %.20q, not a version: not a store, or a damaged one", versionFile, b)
+		return fmt.Errorf("%s holds %.20q, not a version: not a store, or a damaged one; if it is one, remove %s and it is written again", versionFile, b, s.path(versionFile))
 	case v > version:
 		return fmt.Errorf("it has version %d, this program knows up to %d: use the newer program", v, version)
 	}
@@ -128,7 +130,7 @@ func (s *Store) create() error {
 		return err
 	}
 	for _, n := range names {
-		ours := slices.Contains(dirs, n.Name()) || n.Name() == versionFile || strings.HasPrefix(n.Name(), "."+versionFile)
+		ours := slices.Contains(dirs, n.Name()) || n.Name() == versionFile || n.Name() == fsckFile || strings.HasPrefix(n.Name(), "."+versionFile)
 		if !ours && n.Name() != "lost+found" { // the root of a filesystem will do
 			return fmt.Errorf("it holds %s, has no file %s and so is no store: choose an empty directory", n.Name(), versionFile)
 		}

@@ -70,7 +70,7 @@ func (p *program) pull(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	l, err := p.loadImage(c.Context, store, img, layerstore.AddOptions{KeepBlobs: keep, Jobs: pullJobs}, !c.Bool("quiet"))
+	l, err := p.loadImage(c.Context, store, img, layerstore.AddOptions{KeepBlobs: keep, Jobs: pullJobs, PulledFrom: ref}, !c.Bool("quiet"))
 	if err != nil {
 		return err
 	}

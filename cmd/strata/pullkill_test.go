@@ -101,8 +101,8 @@ func TestPullKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		if damages, err := s.Verify(t.Context()); err != nil || len(damages) > 0 {
-			t.Errorf("the store is damaged: %v (error: %v)", damages, err)
+		if report, err := s.Fsck(t.Context(), layerstore.FsckOptions{}); err != nil || len(report.Damages) > 0 {
+			t.Errorf("the store is damaged: %v (error: %v)", report.Damages, err)
 		}
 		list, err := s.Images()
 		if err != nil || len(list) != wantImages {

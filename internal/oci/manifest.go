@@ -64,7 +64,7 @@ func ParseManifest(raw []byte, mediaType string) (*Manifest, error) {
 	layers := make([]Descriptor, len(m.Layers))
 	for i, l := range m.Layers {
 		layers[i], err = parseDescriptor(l)
-		if err == nil && !isLayerType(l.MediaType) {
+		if err == nil && !IsLayerType(l.MediaType) {
 			err = fmt.Errorf("media type %s is not a layer's that strata knows", quote(l.MediaType))
 		}
 		if err != nil {
@@ -72,6 +72,22 @@ func ParseManifest(raw []byte, mediaType string) (*Manifest, error) {
 		}
 	}
 	return &Manifest{Config: config, Layers: layers}, nil
+}
+
+// ManifestType is the media type that an image manifest has by its own word;
+// an OCI image's need not say it.
+func ManifestType(raw []byte) (string, error) {
+	var self struct {
+		MediaType string `json:"mediaType"`
+	}
+	if err := decodeJSON(raw, &self); err != nil {
+		return "", fmt.Errorf("manifest: %w", err)
+	}
+	if self.MediaType == "" {
+		self.MediaType = v1.MediaTypeImageManifest
+	}
+	_, err := ParseManifest(raw, self.MediaType)
+	return self.MediaType, err
 }
 
 // checkManifestType says what is wrong with a media type where an image
@@ -121,7 +137,8 @@ const (
 	ociRestrictedLayerZst = "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"
 )
 
-func isLayerType(mediaType string) bool {
+// IsLayerType tells whether a media type is one of those that layers have.
+func IsLayerType(mediaType string) bool {
 	switch mediaType {
 	case dockerLayerZstd, ociRestrictedLayerZst:
 		return true

@@ -128,10 +128,8 @@ func (f *fsck) run(ctx context.Context) (err error) {
 	if err := f.checkStanding(); err != nil {
 		return err
 	}
-	lock, err := tryLockDir(f.s.path(layersDir), unix.LOCK_EX)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return fmt.Errorf("%v checks it already: wait for its end", holders(f.s.path(layersDir)))
-	} else if err != nil {
+	lock, err := f.lockOut(ctx)
+	if err != nil {
 		return err
 	}
 	defer lock.Close()
@@ -151,6 +149,25 @@ func (f *fsck) run(ctx context.Context) (err error) {
 	}
 	return f.repair(ctx)
 }
+
+// lockOut keeps other checks out: they would write one state.
+func (f *fsck) lockOut(ctx context.Context) (*os.File, error) {
+	soon, cancel := context.WithTimeout(ctx, lockOutPatience)
+	defer cancel()
+	lock, err := lockDir(soon, f.s.path(layersDir), unix.LOCK_EX)
+	if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+		return lock, err
+	}
+	who := "another process"
+	if others := holders(f.s.path(layersDir)); len(others) > 0 {
+		who = others[0].String()
+	}
+	return nil, fmt.Errorf("%s checks it already: wait for its end", who)
+}
+
+// lockOutPatience is for the moment that a check needs to end, or the child of
+// another process to become another program.
+const lockOutPatience = 300 * time.Millisecond
 
 // check looks at everything; what is quick comes first.
 func (f *fsck) check(ctx context.Context) error {
@@ -218,7 +235,13 @@ func wrongKind(path string, dir bool) error {
 	return nil
 }
 
-var errMissing = fmt.Errorf("is missing: %w", fs.ErrNotExist)
+// errMissing is a fs.ErrNotExist to errors.Is.
+var errMissing error = missing{}
+
+type missing struct{}
+
+func (missing) Error() string        { return "is missing" }
+func (missing) Is(target error) bool { return target == fs.ErrNotExist }
 
 func kindOf(m fs.FileMode) string {
 	switch m.Type() {

@@ -112,6 +112,12 @@ func (l *layerLook) note(file string, err error) {
 	if err == nil {
 		return
 	}
+	switch file {
+	case treeFile:
+		err = fmt.Errorf("its tree: %w", err)
+	case recipeFile:
+		err = fmt.Errorf("its tar recipe: %w", err)
+	}
 	l.found = append(l.found, Damage{
 		Kind: "layer", Name: string(l.d), Path: filepath.Join(layersDir, l.d.Hex(), file), Err: err, layer: l.d, file: file,
 		again: l.f.layerAgain(l.d, "layer", file),
@@ -172,9 +178,18 @@ func (f *fsck) lookAtTree(path string, need func(tree.ObjectDigest, int64)) erro
 	}
 	defer t.Close()
 	if err := t.Check(); err != nil {
-		return err
+		return firstOf(err)
 	}
 	return treeObjects(t, need)
+}
+
+// firstOf shortens what is joined: one wrong byte is wrong for all that is in its
+// block.
+func firstOf(err error) error {
+	if all, ok := err.(interface{ Unwrap() []error }); ok && len(all.Unwrap()) > 1 {
+		return fmt.Errorf("%w (and %d more)", all.Unwrap()[0], len(all.Unwrap())-1)
+	}
+	return err
 }
 
 // recipe adds the objects that the recipe needs.

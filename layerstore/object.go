@@ -188,7 +188,9 @@ func (h *Hold) publishObject(d tree.ObjectDigest) error {
 		if !h.damaged[d] && h.s.hasObject(d, st.Size) {
 			return nil // another process was faster; ours goes with the staging directory
 		}
-		h.s.log.Warn("replacing damaged object", "object", d.String())
+		if !h.damaged[d] { // else it is told of by who repairs
+			h.s.log.Warn("replacing damaged object", "object", d.String())
+		}
 		err := unix.Renameat(from, staged, to, stored)
 		if errors.Is(err, unix.EISDIR) {
 			if err = os.RemoveAll(h.s.path(objectsDir, stored)); err == nil {

@@ -83,7 +83,7 @@ func (f *fsck) repairLayer(ctx context.Context, d oci.DiffID) error {
 	}
 	for _, damage := range left {
 		if damage.Repaired == "" {
-			damage.Left = errors.Join(failed...)
+			damage.Left = errors.Join(failed...) // nil: there was nowhere to ask
 		}
 	}
 	return nil
@@ -131,7 +131,9 @@ func (f *fsck) tarSources(ctx context.Context, d oci.DiffID) ([]tarSource, error
 			open: func(context.Context) (io.ReadCloser, error) { return os.Open(path) },
 		})
 	}
-	list = append(list, tarSource{name: "its tar recipe", keep: KeepNever, open: func(context.Context) (io.ReadCloser, error) { return f.s.Tar(d) }})
+	if f.recipeServes(d) {
+		list = append(list, tarSource{name: "its tar recipe", keep: KeepNever, open: func(context.Context) (io.ReadCloser, error) { return f.s.Tar(d) }})
+	}
 	for _, img := range f.o.Images {
 		list = append(list, layersFrom("what was given", img, d)...)
 	}
@@ -153,6 +155,14 @@ func (f *fsck) tarSources(ctx context.Context, d oci.DiffID) ([]tarSource, error
 		list = append(list, layersFrom(from, img, d)...)
 	}
 	return list, errors.Join(failed...)
+}
+
+// recipeServes tells whether a layer's recipe and the objects that it names are
+// right, as far as is known.
+func (f *fsck) recipeServes(d oci.DiffID) bool {
+	whole := true
+	err := f.s.recipeObjects(d, func(o tree.ObjectDigest, size int64) { whole = whole && !f.badObjects[o] && f.s.hasObject(o, size) })
+	return err == nil && whole
 }
 
 // layersFrom are the blobs of a layer in an image of elsewhere.

@@ -68,6 +68,7 @@ func commands(p *program) []*cli.Command {
 		syncCommand(p),
 		dfCommand(p),
 		gcCommand(p),
+		fsckCommand(p),
 		benchCommand(p),
 		overlayCommand(p),
 		demoCommand(p),

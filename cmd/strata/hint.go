@@ -11,6 +11,7 @@ import (
 	"strata/internal/container"
 	"strata/internal/oci"
 	"strata/layerstore"
+	"strata/overlay/tree"
 )
 
 // nearest returns the word that s is most probably a misspelling of, "" if
@@ -65,11 +66,17 @@ func (p *program) hintFor(err error) string {
 	var mounted *container.MountedError
 	var registry *oci.RegistryError
 	var busy *layerstore.BusyError
+	var damaged *damagedError
+	var corrupt *tree.CorruptError
 	switch {
 	case errors.As(err, &registry):
 		return registryHint(registry)
 	case errors.As(err, &busy):
 		return "wait for it to end, or let gc wait: strata gc --wait 1h"
+	case errors.As(err, &damaged) && !damaged.repair:
+		return "mend what can be mended: strata fsck --repair"
+	case errors.As(err, &corrupt):
+		return "see what is damaged, and what that means: strata fsck"
 	case errors.As(err, &noContainer):
 		if p.store != nil {
 			if _, err := p.store.Image(p.imageName(noContainer.Name)); err == nil {

@@ -28,6 +28,8 @@ type GCOptions struct {
 // end: a pull has one for as long as it lasts.
 const Patience = 10 * time.Second
 
+var patience = Patience // less in tests
+
 // Freed says what gc removed.
 type Freed struct {
 	Images  int

@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"strata/layerstore"
 )
@@ -145,68 +142,4 @@ func TestGCWaitsForHolds(t *testing.T) {
 	}
 	gc(t, s)
 	checkNothingStaged(t, s)
-}
-
-// TestLoadsBesideGC has several add and remove images that share contents
-// while gc runs in a loop: what is referenced stays whole, what is not goes.
-func TestLoadsBesideGC(t *testing.T) {
-	root := openStore(t).Root()
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	ctx, stop := context.WithTimeout(t.Context(), 2*time.Second)
-	defer stop()
-	var g errgroup.Group
-	for worker := range 3 {
-		s := openStoreAt(t, root)
-		rng := rand.New(rand.NewPCG(seed, uint64(worker)))
-		g.Go(func() error {
-			for ctx.Err() == nil {
-				name := fmt.Sprintf("app:%d", worker)
-				var members []member
-				for range 20 {
-					n := rng.IntN(40)
-					members = append(members, file(fmt.Sprint("f", n), strings.Repeat("x", n*100)))
-				}
-				img := imageOf(t, name, base, gz(tarOf(members...)))
-				image, _, err := s.AddImage(t.Context(), img, layerstore.AddOptions{})
-				if err != nil {
-					return err
-				}
-				if chain, err := s.Chain(t.Context(), image.Layers); err != nil {
-					return err
-				} else if err := chain.Close(); err != nil {
-					return err
-				}
-				if rng.IntN(4) == 0 {
-					if _, err := s.RemoveImage(t.Context(), name, false); err != nil {
-						return err
-					}
-				}
-			}
-			return nil
-		})
-	}
-	collector := openStoreAt(t, root)
-	collections := 0
-	g.Go(func() error {
-		for ctx.Err() == nil {
-			if _, err := collector.GC(t.Context(), layerstore.GCOptions{}); err != nil {
-				return err
-			}
-			collections++
-		}
-		return nil
-	})
-	if err := g.Wait(); err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("%d collections", collections)
-	verifyStore(t, collector)
-	gc(t, collector)
-	verifyStore(t, collector)
-	u := checkUsage(t, collector)
-	if u.LooseObjects.Inodes != 0 {
-		t.Errorf("%d objects that nobody needs are left", u.LooseObjects.Inodes)
-	}
-	checkNothingStaged(t, collector)
 }

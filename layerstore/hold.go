@@ -56,11 +56,11 @@ func (s *Store) Hold(ctx context.Context) (*Hold, error) {
 // newcomers in every now and then; see the package comment.
 func (s *Store) holdAlone(ctx context.Context, wait time.Duration) (*Hold, error) {
 	if wait == 0 {
-		wait = Patience
+		wait = patience
 	}
 	for start := time.Now(); ; {
 		left := wait - time.Since(start)
-		waiting, cancel := context.WithTimeout(ctx, min(left, Patience))
+		waiting, cancel := context.WithTimeout(ctx, min(left, patience))
 		h, err := s.hold(waiting, unix.LOCK_EX)
 		cancel()
 		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,27 +17,42 @@ import (
 	"strata/layerstore"
 )
 
-// loaderEnv makes the test binary a loader: "ROOT BLOB DIFFID".
-const loaderEnv = "LAYERSTORE_TEST_LOADER"
+// jobEnv makes the test binary another program: "JOB ROOT ARGUMENTS...".
+const jobEnv = "LAYERSTORE_TEST_JOB"
 
 func TestMain(m *testing.M) {
-	if job := os.Getenv(loaderEnv); job != "" {
-		if err := runLoader(job); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
+	job := strings.Fields(os.Getenv(jobEnv))
+	if len(job) == 0 {
+		os.Exit(m.Run())
 	}
-	os.Exit(m.Run())
+	err := map[string]func([]string) error{
+		"load": runLoader,
+		"hold": func(args []string) error { return runHolder(args[0]) },
+		"gc":   func(args []string) error { return runGC(args[0]) },
+		"fsck": func(args []string) error { return runRepair(args[0]) },
+	}[job[0]](job[1:])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// jobCommand is the test binary as another program.
+func jobCommand(tb testing.TB, job ...string) *exec.Cmd {
+	tb.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), jobEnv+"="+strings.Join(job, " "))
+	cmd.Stderr = os.Stderr
+	return cmd
 }
 
 // runLoader adds one blob to a store.
-func runLoader(job string) error {
-	var root, path string
-	var diffID oci.DiffID
-	if _, err := fmt.Sscan(job, &root, &path, &diffID); err != nil {
-		return err
-	}
+func runLoader(args []string) error {
+	root, path, diffID := args[0], args[1], oci.DiffID(args[2])
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -57,13 +73,8 @@ func runLoader(job string) error {
 
 func startLoader(tb testing.TB, root, path string, diffID oci.DiffID, stdout io.Writer) *exec.Cmd {
 	tb.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %s", loaderEnv, root, path, diffID))
-	cmd.Stderr, cmd.Stdout = os.Stderr, stdout
+	cmd := jobCommand(tb, "load", root, path, string(diffID))
+	cmd.Stdout = stdout
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}

@@ -128,6 +128,9 @@ func (f *fsck) run(ctx context.Context) (err error) {
 	if err := f.checkStanding(); err != nil {
 		return err
 	}
+	if err := f.checkSpecial(); err != nil {
+		return err
+	}
 	lock, err := f.lockOut(ctx)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,6 +39,39 @@ func (f *fsck) checkStanding() error {
 		f.damages[len(f.damages)-1].Repaired = "made again, empty"
 	}
 	return lost
+}
+
+// checkSpecial looks for FIFOs and the like, which a store never has and which
+// would be waited for without end.
+func (f *fsck) checkSpecial() error {
+	var found error
+	for _, dir := range []string{objectsDir, layersDir, chainsDir, imagesDir} {
+		err := filepath.WalkDir(f.s.path(dir), func(path string, e fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil // gc is at work
+			}
+			if err != nil || e.Type()&^(fs.ModeDir|fs.ModeSymlink) == 0 {
+				return err
+			}
+			rel, err := filepath.Rel(f.s.root, path)
+			if err != nil {
+				return err
+			}
+			why := fmt.Errorf("is %s", kindOf(e.Type()))
+			f.leftover(rel, why, nil)
+			f.damages[len(f.damages)-1].Consequence = "whoever reads it waits for ever"
+			if f.o.Repair {
+				f.damages[len(f.damages)-1].Repaired = "removed"
+				return os.Remove(path)
+			}
+			found = errors.Join(found, fmt.Errorf("%s %w: remove it, or add --repair", path, why))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return found
 }
 
 // checkRoot looks at the names directly below the root.

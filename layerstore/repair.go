@@ -106,6 +106,9 @@ func (f *fsck) put(staged, path string) error {
 // among containers it may be somebody's, and stays.
 func (f *fsck) repairLeftovers(ctx context.Context) error {
 	return f.each(ctx, "leftover", func(d *Damage) (string, error) {
+		if d.Repaired != "" {
+			return d.Repaired, nil
+		}
 		if !strings.ContainsRune(d.Path, '/') {
 			return "", errors.New("it stands in the store's own directory and may be yours: move it away, or remove it")
 		}

@@ -77,7 +77,8 @@
 //
 // From now on the object is held by the layer's tree or recipe; the layer by
 // an image of the index, or by a container's config.json. gc, which excludes
-// all Holds, removes layers that nobody holds, then objects that no layer needs.
+// all Holds, removes layers that nobody holds, then objects that no layer needs. Holders tells who
+// holds what.
 //
 // # What is always true
 //
@@ -85,7 +86,56 @@
 // change. A layer's directory is whole or absent, and every object that its
 // tree or recipe names is present. Files below layers/ and chains/ never
 // change once they have their name; a further source adds files. An index
-// never names an image that is not whole.
+// never names an image that is not whole. Disks and people break all of this;
+// Fsck finds out.
+//
+// # Check
+//
+// Fsck reads all: first documents, then objects, then layers, whose tars need
+// objects that are right, then chains, which need layers. What is damaged because
+// something else is, is not told of twice: an object that is damaged is told with
+// the paths, layers, images and containers that need it, not once more as the tar
+// that cannot be given back.
+//
+// Objects are read from the disk (the kernel is asked to forget them first), as a
+// flipped bit may not have come to memory yet. Layers and chains are found in
+// memory then. No file is opened for writing and none is locked, so mounts are not
+// disturbed.
+//
+// A check may take hours, and gc must not wait so long: several times a second it is
+// looked whether the turnstile is shut, and if so the Hold is given back and another
+// taken. So what was seen before may be gone after, and damage is told only of what
+// is still there. Where an interrupted run was, the next one goes on: objects and
+// layers are read in the order of their names, and what came since was verified when
+// it came. A layer is read in one go.
+//
+// What has no checksum can be changed so that it is something else that could be
+// right: a reference in the index, a container's name, what a container has written.
+//
+// # Repair
+//
+// Whatever is mended is made in staging, verified as if it came from outside, and
+// renamed over what was wrong. Who has that open or mapped, as a mount does, goes on
+// with it until he opens it anew: a container whose chain was damaged is told of, to
+// be unmounted and mounted again.
+//
+//	object          by reading again a layer that needs it
+//	tree            the same, from the layer's recipe if that is right
+//	tar recipe      the same, from a blob
+//	kept blob       from elsewhere; by compressing the tar, if that gives its digest;
+//	                else it is not kept any more, and images leave with another
+//	chain           derived from its layers
+//	manifest,       from elsewhere
+//	config
+//	index.json      made of the manifests that are there; names are lost, and so that gc
+//	                does not take these for images without a name, they get new ones
+//	not needed      gc drops it
+//
+// A layer is read again from a kept blob of its own, from images that are at hand, or
+// from the registry that an image was pulled from, of which the index keeps the
+// repository; it is asked for the manifest's digest, so a tag that has moved does no
+// harm. Nobody is asked for images that did not come from there: their names would
+// tell a stranger what is here. What a container has written is never touched.
 //
 // # What may run at once
 //
@@ -93,11 +143,15 @@
 // the directories that they guard, so that the kernel releases those of a
 // process that died, and no file is there only to be locked. Lock order:
 //
-//	tmp/            shared: while a Hold is taken; exclusive: who looks for abandoned staging,
-//	                and gc until it has objects/
-//	  objects/      shared: a Hold; exclusive: gc
-//	    tmp/<x>/    exclusive: the owner of that staging directory
-//	    images/     exclusive: who changes index.json
+//	layers/           exclusive: a check, so that there is one at a time
+//	  tmp/            shared: while a Hold is taken; exclusive: who looks for abandoned staging,
+//	                  and gc until it has objects/
+//	    objects/      shared: a Hold; exclusive: gc
+//	      tmp/<x>/    exclusive: the owner of that staging directory
+//	      images/     exclusive: who changes index.json
+//
+// (A check looks, without waiting, whether tmp/ or a container's directory is locked,
+// whatever it has itself: who does not wait cannot be waited for.)
 //
 // tmp/ is a turnstile: gc holds it while it waits for the Holds of others to
 // end, so newcomers wait behind it and a busy store cannot starve it. It

@@ -58,6 +58,7 @@ type freedJSON struct {
 	Chains   int   `json:"chains"`
 	Contents int   `json:"contents"`
 	Bytes    int64 `json:"bytes"`
+	Swept    int64 `json:"sweptBytes"` // what dead processes had left
 }
 
 func (p *program) gc(c *cli.Context) error {
@@ -70,7 +71,10 @@ func (p *program) gc(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("json") {
-		return p.printJSON(freedJSON{freed.Images, freed.Layers, freed.Chains, freed.Objects, freed.Bytes})
+		return p.printJSON(freedJSON{freed.Images, freed.Layers, freed.Chains, freed.Objects, freed.Bytes, store.Swept()})
+	}
+	if swept := store.Swept(); swept > 0 {
+		fmt.Fprintf(p.Stderr, "strata: removed %s that processes which died had left\n", size(swept))
 	}
 	return p.println("freed " + freedText(freed))
 }

@@ -30,6 +30,8 @@ func TestInterfacePage(t *testing.T) {
 		"df":      {dfJSON{}, kindJSON{}, dfLayerJSON{}},
 		"bench fs": {bench.FSReport{}, bench.Environment{}, bench.Disk{}, bench.Sizes{}, bench.ContenderReport{},
 			bench.WorkloadReport{}, bench.Result{}, bench.Summary{}, bench.TargetReport{}},
+		"gc":      {freedJSON{}, heldJSON{}, holderJSON{}},
+		"fsck":    {fsckJSON{}, damageJSON{}},
 		"version": {versionJSON{}},
 		"inspect": {inspectedImage{}, inspectedRootFS{}, inspectedLayer{}, inspectedContainer{}, inspectedState{}},
 	} {

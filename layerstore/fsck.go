@@ -42,6 +42,10 @@ type Damage struct {
 func (d Damage) Error() string { return fmt.Sprintf("%s %s: %v", d.Kind, d.Name, d.Err) }
 func (d Damage) Unwrap() error { return d.Err }
 
+// ErrDamaged is wrapped by errors of reading what turns out not to be what it is
+// called. Fsck says more.
+var ErrDamaged = errors.New("the store is damaged")
+
 // FsckOptions say how a store is checked; the zero value only looks.
 type FsckOptions struct {
 	// Repair mends what can be mended; see the package comment, "Repair".

@@ -172,7 +172,7 @@ func (f *fsck) chainConsequence(d *Damage) (string, bool) {
 func (f *fsck) imageConsequence(d *Damage) (string, bool) {
 	if d.image == "" {
 		if users := f.documentUsers(d.blob); len(users) > 0 {
-			return fmt.Sprintf("image %s cannot be used, and gc does not run", strings.Join(users, ", ")), true
+			return fmt.Sprintf("image %s cannot be used, and gc does not run (strata rmi -f gives it up)", strings.Join(users, ", ")), true
 		}
 		return f.unneeded()
 	}
@@ -186,7 +186,7 @@ func (f *fsck) imageConsequence(d *Damage) (string, bool) {
 			}
 		}
 	}
-	return fmt.Sprintf("image %s cannot be used, and gc does not run", name), true
+	return fmt.Sprintf("image %s cannot be used, and gc does not run (strata rmi -f gives it up)", name), true
 }
 
 // documentUsers are the images that have a manifest or config, by name or digest.

@@ -249,7 +249,7 @@ func (s *Store) readBlob(d oci.Digest) ([]byte, error) {
 		return nil, err
 	}
 	if found := oci.DigestBytes(b); found != d {
-		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("its digest is %s: the store is damaged", found)}
+		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("its digest is %s: %w", found, ErrDamaged)}
 	}
 	return b, nil
 }

@@ -160,9 +160,9 @@ func (v *verifiedReader) Read(p []byte) (int, error) {
 	v.n += int64(n)
 	if err == io.EOF {
 		if v.n != v.size {
-			err = fmt.Errorf("%d bytes, not %d: the store is damaged", v.n, v.size)
+			err = fmt.Errorf("%d bytes, not %d: %w", v.n, v.size, ErrDamaged)
 		} else if found := "sha256:" + hex.EncodeToString(v.sum.Sum(nil)); found != v.want {
-			err = fmt.Errorf("the digest is %s, not %s: the store is damaged", found, v.want)
+			err = fmt.Errorf("the digest is %s, not %s: %w", found, v.want, ErrDamaged)
 		}
 	}
 	if err != nil && err != io.EOF {

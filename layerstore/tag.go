@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"strata/internal/oci"
 )
@@ -38,7 +40,8 @@ type Removed struct {
 // RemoveImage removes a reference and, if it was the last one, the image; or,
 // called by ID or digest, the image with all its references. Layers stay until
 // gc. Without force, an image that a container uses is not removed, nor one
-// that is called by ID and has several references.
+// that is called by ID and has several references. An
+// image whose documents are damaged is removed only with force.
 func (s *Store) RemoveImage(ctx context.Context, name string, force bool) (Removed, error) {
 	h, err := s.Hold(ctx)
 	if err != nil {
@@ -49,6 +52,15 @@ func (s *Store) RemoveImage(ctx context.Context, name string, force bool) (Remov
 	err = h.updateIndex(ctx, func(ix *index) error {
 		images, err := s.Images()
 		image, ref, findErr := s.findImage(images, name)
+		if findErr != nil && err != nil { // perhaps it is one that cannot be read
+			if lost, ok := ix.unreadable(name, images); ok && force {
+				removed = Removed{Untagged: lost.refs, Deleted: []Image{{Refs: lost.refs, Digest: lost.digest, ID: lost.digest}}}
+				ix.remove(lost.digest)
+				return nil
+			} else if ok {
+				return fmt.Errorf("%w: strata fsck says what is damaged; forced, it is removed all the same", err)
+			}
+		}
 		if findErr != nil {
 			return errors.Join(findErr, err)
 		}
@@ -74,6 +86,32 @@ func (s *Store) RemoveImage(ctx context.Context, name string, force bool) (Remov
 		return Removed{}, fmt.Errorf("remove image: %w", err)
 	}
 	return removed, nil
+}
+
+// unreadableImage is an image of which only the index knows.
+type unreadableImage struct {
+	digest oci.Digest
+	refs   []oci.Reference
+}
+
+// unreadable finds the image that people call name, by a reference or the
+// manifest's digest, among those that are not one of images.
+func (ix *index) unreadable(name string, images []Image) (found unreadableImage, ok bool) {
+	parsed, parseErr := oci.ParseReference(name)
+	for _, e := range ix.Manifests {
+		if slices.ContainsFunc(images, func(i Image) bool { return i.Digest == e.Digest }) {
+			continue
+		}
+		if digits := strings.TrimPrefix(name, "sha256:"); parseErr == nil && e.ref() == parsed.String() || len(digits) >= 4 && strings.HasPrefix(e.Digest.Hex(), digits) {
+			found.digest, ok = e.Digest, true
+		}
+	}
+	for _, e := range ix.Manifests {
+		if ref, err := oci.ParseReference(e.ref()); ok && e.Digest == found.digest && err == nil {
+			found.refs = append(found.refs, ref)
+		}
+	}
+	return found, ok
 }
 
 // checkUnused fails if a container was made from the image.

@@ -75,7 +75,7 @@ func (p *program) hintFor(err error) string {
 		return "wait for it to end, or let gc wait: strata gc --wait 1h"
 	case errors.As(err, &damaged) && !damaged.repair:
 		return "mend what can be mended: strata fsck --repair"
-	case errors.As(err, &corrupt):
+	case errors.As(err, &corrupt), errors.Is(err, layerstore.ErrDamaged):
 		return "see what is damaged, and what that means: strata fsck"
 	case errors.As(err, &noContainer):
 		if p.store != nil {

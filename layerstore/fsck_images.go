@@ -101,7 +101,12 @@ func (f *fsck) checkImages(ctx context.Context) error {
 	if err != nil {
 		ix = &index{} // told above
 	}
+	seen := map[oci.Digest]bool{} // by another of its references
 	for _, e := range ix.Manifests {
+		if seen[e.Digest] {
+			continue
+		}
+		seen[e.Digest] = true
 		f.report.Images++
 		path, err := f.s.lookAtImage(e)
 		if err == nil {

@@ -129,17 +129,22 @@ func (p *program) fsck(c *cli.Context) error {
 		}
 	}
 	if errors.Is(err, context.Canceled) {
-		fmt.Fprintln(p.Stderr, "strata: the next fsck goes on from here")
+		fmt.Fprintf(p.Stderr, "strata: %s so far; the next fsck goes on from here\n", verdict(damages, o.Repair))
 	}
 	if c.Bool("json") {
 		if err := p.printJSON(newFsckJSON(store, report, damages, len(list))); err != nil {
 			return err
 		}
-	} else if err := p.printFsck(report, damages, len(list), o.Repair); err != nil {
+	} else if err := p.printDamages(report, damages); err != nil {
 		return err
 	}
 	if err != nil {
-		return err
+		return err // so nothing is said of what was not looked at
+	}
+	if !c.Bool("json") {
+		if err := p.printFsck(report, damages, len(list), o.Repair); err != nil {
+			return err
+		}
 	}
 	return stillDamaged(store, damages, o.Repair)
 }
@@ -188,7 +193,7 @@ func newFsckJSON(store *layerstore.Store, r layerstore.FsckReport, damages []lay
 	return out
 }
 
-func (p *program) printFsck(r layerstore.FsckReport, damages []layerstore.Damage, containers int, repair bool) error {
+func (p *program) printDamages(r layerstore.FsckReport, damages []layerstore.Damage) error {
 	if !r.Resumed.IsZero() {
 		fmt.Fprintf(p.Stderr, "strata: gone on with the run of %s; --restart begins anew\n", r.Resumed.Local().Format(time.DateTime))
 	}
@@ -210,6 +215,10 @@ func (p *program) printFsck(r layerstore.FsckReport, damages []layerstore.Damage
 			}
 		}
 	}
+	return nil
+}
+
+func (p *program) printFsck(r layerstore.FsckReport, damages []layerstore.Damage, containers int, repair bool) error {
 	return p.println(fmt.Sprintf("checked %s, %s, %s, %s, %s; read %s: %s",
 		count(r.Objects, "content", "contents"), count(r.Layers, "layer", "layers"), count(r.Chains, "chain", "chains"),
 		count(r.Images, "image", "images"), count(containers, "container", "containers"), size(r.Bytes), verdict(damages, repair)))

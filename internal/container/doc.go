@@ -38,6 +38,8 @@
 // The root directory of a new upper has the attributes of the chain's root:
 // an upper that has a directory decides that directory's attributes.
 //
+// Disks and people can break this; Check tells what is wrong with which container.
+//
 // A record is a hint and never trusted alone: a pid counts only together with
 // the start time of its process, so that a number that was given out again is
 // not mistaken for a mount.

@@ -38,6 +38,9 @@ func (c *Containers) Check(ctx context.Context) ([]layerstore.Damage, error) {
 		if !isID(n.Name()) || !n.IsDir() {
 			d.Kind, d.Err = "leftover", errors.New("is no container")
 			d.Consequence, d.Left = "it takes up room", errors.New("it may be yours: move it away, or remove it")
+			if !n.IsDir() {
+				d.Consequence = "gc does not run"
+			}
 			damages = append(damages, d)
 			continue
 		}

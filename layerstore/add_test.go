@@ -210,6 +210,7 @@ func TestAddLayer(t *testing.T) {
 				checkBytes(t, "blob", tt.blob.bytes, func() (io.ReadCloser, error) { return s.Blob(tt.blob.src.Digest) })
 			}
 			verifyStore(t, s)
+			checkPack(t, layer.Tree(), openStore(t), openStore(t))
 		})
 	}
 }

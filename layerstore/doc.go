@@ -80,6 +80,22 @@
 // all Holds, removes layers that nobody holds, then objects that no layer needs. Holders tells who
 // holds what.
 //
+// # A layer without a tar
+//
+// A layer can be made of a tree with whiteouts and opaque marks in it: what a
+// container changed, or several layers made one. Its tar is never there as a
+// whole: Pack's bytes are hashed, for the diffID, as they would be written, and
+// recorded in the recipe. So the layer is the one that reading the packed tar
+// would give, and the same tree always gives the same layer.
+//
+// A content that is no object yet is cloned (FICLONE) or copied into staging, and
+// never moved or linked there. Moving would save the copy where a filesystem cannot
+// clone, but an object must not be a file that somebody can still write to: a
+// container goes on with its upper after a commit; and a descriptor or a mapping that
+// was handed out through passthrough outlives the process that served the mount. The
+// kernel is asked whether a file is open for writing (it then refuses a read lease);
+// such files are copied like others, and named.
+//
 // # What is always true
 //
 // Bytes under an object's name hash to it; objects are read-only and never

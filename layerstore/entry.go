@@ -112,7 +112,7 @@ func cleanPath(tarName string) (string, error) {
 				length -= len(parts[n-1]) + 1
 				parts = parts[:n-1]
 			}
-		case len(part) > maxName:
+		case len(part) > maxName && !(strings.HasPrefix(part, whiteout) && len(part) <= len(whiteout)+maxName):
 			return "", fmt.Errorf("a name of %d bytes: Linux has at most %d", len(part), maxName)
 		default:
 			parts = append(parts, part)

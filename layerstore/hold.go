@@ -21,6 +21,7 @@ import (
 const (
 	stagedObjects = "objects"
 	stagedLayers  = "layers"
+	stagedTrees   = "trees"   // layers whose diffID is not known yet
 	stagedSources = "sources" // of layers that the store has: what to add to their directories
 	stagedBlobs   = "blobs"
 	stagedChains  = "chains"

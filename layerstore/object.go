@@ -89,11 +89,11 @@ func (h *Hold) streamObject(r io.Reader, size int64, tee io.Writer, buf []byte) 
 	}
 	f := os.NewFile(uintptr(fd), h.path(stagedObjects, name))
 	defer func() {
-		if err = errors.Join(err, f.Close()); err != nil || known {
-			err = errors.Join(err, unix.Unlinkat(int(h.objects.Fd()), name, 0))
+		if err = errors.Join(err, f.Close()); err != nil {
+			err = errors.Join(err, h.unstage(name))
 			return
 		}
-		err = unix.Renameat(int(h.objects.Fd()), name, int(h.objects.Fd()), hex.EncodeToString(d[:]))
+		known, err = h.nameStaged(name, d, size)
 	}()
 
 	sum := sha256.New()
@@ -117,8 +117,20 @@ func (h *Hold) streamObject(r io.Reader, size int64, tee io.Writer, buf []byte) 
 		return d, false, err
 	}
 	sum.Sum(d[:0])
-	return d, h.claim(d, size), nil
+	return d, false, nil
 }
+
+// nameStaged gives a content in staging its digest for a name, or drops it if it
+// is known.
+func (h *Hold) nameStaged(name string, d tree.ObjectDigest, size int64) (known bool, err error) {
+	if h.claim(d, size) {
+		return true, h.unstage(name)
+	}
+	return false, unix.Renameat(int(h.objects.Fd()), name, int(h.objects.Fd()), hex.EncodeToString(d[:]))
+}
+
+// unstage drops a content that has no digest yet.
+func (h *Hold) unstage(name string) error { return unix.Unlinkat(int(h.objects.Fd()), name, 0) }
 
 // streamName is a name in staging for a content whose digest is not known yet.
 func (h *Hold) streamName() string {

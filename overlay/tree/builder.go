@@ -3,6 +3,7 @@ package tree
 import (
 	"cmp"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -21,6 +22,26 @@ type Meta struct {
 	UID, GID uint32
 	Mtime    Time
 	Xattrs   []Xattr // in any order; of several with one name the last counts
+}
+
+// MetaOf is what a layer's entry for inode id, whose attributes are a, says.
+func MetaOf(t Tree, id ID, a *Attr) (Meta, error) {
+	m := Meta{Mode: a.Mode & ModePerm, UID: a.UID, GID: a.GID, Mtime: a.Mtime}
+	if !a.Xattrs {
+		return m, nil
+	}
+	names, err := t.Xattrs(id)
+	if err != nil {
+		return m, err
+	}
+	for _, name := range names {
+		value, err := t.Xattr(id, name)
+		if err != nil {
+			return m, fmt.Errorf("xattr %s: %w", name, err)
+		}
+		m.Xattrs = append(m.Xattrs, Xattr{name, value})
+	}
+	return m, nil
 }
 
 // Builder is a layer's tree while it is made: entries come in any order, as a
@@ -52,6 +73,7 @@ type Builder struct {
 	// For good. Nodes are indexed by ID once finished.
 	nodes   []builderNode // 0 is unused
 	digests []ObjectDigest
+	opens   map[uint32]func() (*os.File, error) // by index in digests: contents without a digest
 	targets []string
 	xattrs  [][]Xattr // 0 is unused; each sorted by name
 	entries []builderEntry
@@ -138,6 +160,19 @@ func (b *Builder) AddFile(path string, m Meta, digest ObjectDigest, size int64) 
 	}
 	b.digests = append(b.digests, digest)
 	return b.add(op, path, dir, name, m, builderNode{mode: ModeRegular, size: size, extra: uint32(len(b.digests) - 1)})
+}
+
+// AddContent adds a regular file whose contents are no object yet: open gives
+// them. It may be called later, several times, and from several goroutines.
+func (b *Builder) AddContent(path string, m Meta, size int64, open func() (*os.File, error)) error {
+	if err := b.AddFile(path, m, ObjectDigest{}, size); err != nil {
+		return err
+	}
+	if b.opens == nil {
+		b.opens = make(map[uint32]func() (*os.File, error))
+	}
+	b.opens[uint32(len(b.digests)-1)] = open
+	return nil
 }
 
 // AddSymlink adds a symbolic link.

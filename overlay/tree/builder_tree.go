@@ -167,6 +167,9 @@ func (b *Builder) Content(id ID) (Content, error) {
 	if err != nil {
 		return Content{}, err
 	}
+	if b.opens[n.extra] != nil {
+		return Content{Size: n.size}, nil
+	}
 	return Content{Known: true, Digest: b.digests[n.extra], Size: n.size}, nil
 }
 
@@ -174,6 +177,9 @@ func (b *Builder) Open(id ID) (*os.File, error) {
 	n, err := b.ofType(id, ModeRegular)
 	if err != nil {
 		return nil, err
+	}
+	if open := b.opens[n.extra]; open != nil {
+		return open()
 	}
 	if b.objects == nil {
 		return nil, syscall.ENODATA

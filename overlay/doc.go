@@ -43,6 +43,14 @@
 // changes, a mark goes after the data has come; what a crash leaves between is
 // nothing that anybody looks at.
 //
+// # An upper as a layer
+//
+// FS.Layer takes the upper as the tree of a layer, without anything that only an
+// upper has: redirects are followed, data that is still the lower's is found there.
+// Names and attributes are of one instant, for FS.renameMu is held exclusively while
+// they are read; contents are not: who writes through a File waits for nobody. Each
+// file's node is held, so that its contents are found after a rename or removal.
+//
 // # How an upper inode is reached
 //
 // Nothing holds a descriptor for each inode. A node knows its names, each a
@@ -57,7 +65,7 @@
 //
 //	node.copyMu                 one copy-up of one inode at a time; never two held
 //	  movedDirs.mu              the upper is read for directories that were moved
-//	    FS.renameMu             exclusive: rename; shared: all else that follows names
+//	    FS.renameMu             exclusive: rename, Layer; shared: all else that follows names
 //	      node.dirMu            the names in one directory; parent before child
 //	        FS.tableMu          the maps from numbers to nodes
 //	          node.mu           one node's own fields

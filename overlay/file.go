@@ -106,6 +106,22 @@ func canOpen(typ uint32) error {
 
 // openUpper opens a regular file that is in the upper.
 func (f *FS) openUpper(n *node, flags int) (*File, error) {
+	// Callers give offsets, which a file opened for appending would ignore, and
+	// buffers that lie anywhere, which O_DIRECT refuses.
+	flags &= unix.O_ACCMODE | unix.O_TRUNC | unix.O_SYNC | unix.O_DSYNC
+	if flags&unix.O_ACCMODE == unix.O_WRONLY {
+		flags = flags&^unix.O_ACCMODE | unix.O_RDWR // half a page of a mapping must be read first
+	}
+	file, err := f.openUpperFile(n, flags)
+	if err != nil {
+		return nil, err
+	}
+	f.ref(n)
+	return &File{f: f, id: n.id, node: n, file: file}, nil
+}
+
+// openUpperFile opens the data of a node that is held.
+func (f *FS) openUpperFile(n *node, flags int) (*os.File, error) {
 	f.renameMu.RLock()
 	defer f.renameMu.RUnlock()
 	at, err := f.at(n)
@@ -113,18 +129,11 @@ func (f *FS) openUpper(n *node, flags int) (*File, error) {
 		return nil, err
 	}
 	defer f.done(at)
-	// Callers give offsets, which a file opened for appending would ignore, and
-	// buffers that lie anywhere, which O_DIRECT refuses.
-	flags &= unix.O_ACCMODE | unix.O_TRUNC | unix.O_SYNC | unix.O_DSYNC
-	if flags&unix.O_ACCMODE == unix.O_WRONLY {
-		flags = flags&^unix.O_ACCMODE | unix.O_RDWR // half a page of a mapping must be read first
-	}
 	fd, err := at.open(flags)
 	if err != nil {
 		return nil, err
 	}
-	f.ref(n)
-	return &File{f: f, id: n.id, node: n, file: os.NewFile(uintptr(fd), path.Base(at.procPath()))}, nil
+	return os.NewFile(uintptr(fd), path.Base(at.procPath())), nil
 }
 
 // Close closes the file.

@@ -43,20 +43,30 @@ func (s *Store) AddImage(ctx context.Context, img *oci.Image, o AddOptions) (Ima
 	if err != nil {
 		return Image{}, Added{}, fmt.Errorf("add image %s: %w", imageName(img), err)
 	}
-	entry := indexEntry{MediaType: img.ManifestType, Digest: img.Digest(), Size: int64(len(img.Manifest))}
-	if !o.PulledFrom.IsZero() {
-		entry.Annotations = map[string]string{pulledFrom: o.PulledFrom.Repository()}
+	image, err := h.nameImage(ctx, img, o.PulledFrom)
+	if err != nil {
+		return Image{}, Added{}, fmt.Errorf("add image %s: %w", imageName(img), err)
 	}
-	err = h.updateIndex(ctx, func(ix *index) error {
+	return image, added, nil
+}
+
+// nameImage enters an image, of which all else is published, in the index. from is
+// where it was pulled from, if it was.
+func (h *Hold) nameImage(ctx context.Context, img *oci.Image, from oci.Reference) (Image, error) {
+	entry := indexEntry{MediaType: img.ManifestType, Digest: img.Digest(), Size: int64(len(img.Manifest))}
+	if !from.IsZero() {
+		entry.Annotations = map[string]string{pulledFrom: from.Repository()}
+	}
+	err := h.updateIndex(ctx, func(ix *index) error {
 		ix.tag(entry, img.Refs)
 		return nil
 	})
 	if err != nil {
-		return Image{}, Added{}, fmt.Errorf("add image %s: %w", imageName(img), err)
+		return Image{}, err
 	}
-	image, err := s.readImage(entry)
+	image, err := h.s.readImage(entry)
 	image.Refs = slices.Clone(img.Refs)
-	return image, added, err
+	return image, err
 }
 
 func imageName(img *oci.Image) string {

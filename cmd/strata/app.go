@@ -61,6 +61,7 @@ func commands(p *program) []*cli.Command {
 		umountCommand(p),
 		psCommand(p),
 		diffCommand(p),
+		commitCommand(p),
 		rmCommand(p),
 		layersCommand(p),
 		explainCommand(p),

@@ -47,10 +47,10 @@ func flagsFirst(app *cli.App, args []string) []string {
 				flags = command.Flags
 			}
 			if short := arg[:2]; findFlag(flags, arg) == nil && arg[1] != '-' && takesValue(findFlag(flags, short)) {
-				*to = append(*to, short, arg[2:])
+				*to = append(*to, oneForm(findFlag(flags, short), short), arg[2:])
 				continue
 			}
-			*to = append(*to, arg)
+			*to = append(*to, oneForm(findFlag(flags, arg), arg))
 			if takesValue(findFlag(flags, arg)) && !strings.Contains(arg, "=") && i+1 < len(args) {
 				i++
 				*to = append(*to, args[i])
@@ -78,6 +78,19 @@ func findFlag(flags []cli.Flag, arg string) cli.Flag {
 		}
 	}
 	return nil
+}
+
+// oneForm calls a flag that may be given several times by its first name: the
+// parser refuses to hear of it by two.
+func oneForm(f cli.Flag, arg string) string {
+	if _, ok := f.(*cli.StringSliceFlag); !ok {
+		return arg
+	}
+	_, value, ok := strings.Cut(arg, "=")
+	if ok {
+		value = "=" + value
+	}
+	return "--" + f.Names()[0] + value
 }
 
 func takesValue(f cli.Flag) bool {

@@ -16,12 +16,9 @@ Example:
 			if err := wantArgs(c, 2, 2); err != nil {
 				return err
 			}
-			ref, err := p.parseReference(c.Args().Get(1))
+			ref, err := p.newName(c, c.Args().Get(1))
 			if err != nil {
 				return err
-			}
-			if ref.Digest() != "" {
-				return wrongUsage(c, "%s has a digest in it: the new name is a tag", c.Args().Get(1))
 			}
 			store, err := p.openStore()
 			if err != nil {

@@ -25,6 +25,8 @@ import (
 //
 //	sync     one line, {}, when all that was written is on disk
 //	trace    a TraceHeader, then a TraceEvent a line until either side closes
+//	layer    the upper as a layer: a layerEntry a line, the last says so; then, for
+//	         every line "open ID" that is sent, a line and a descriptor
 //
 // or, if that cannot be had, one line with the member "error".
 
@@ -153,6 +155,8 @@ func (c *control) answer(conn net.Conn) {
 		out.Encode(answer)
 	case "trace":
 		c.trace(conn, out)
+	case "layer":
+		c.layer(conn, out)
 	default:
 		out.Encode(refusal{fmt.Sprintf("is served by a version of strata that does not understand %q", word)})
 	}

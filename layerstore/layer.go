@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 
 	"strata/internal/oci"
 	"strata/overlay/tree"
@@ -198,3 +199,32 @@ func (s *Store) layers() ([]oci.DiffID, error) {
 
 // layerOf is the layer whose directory has that name.
 func layerOf(name string) (oci.DiffID, error) { return oci.ParseDiffID("sha256:" + name) }
+
+// minLayerDigits is how many digits of a diffID name a layer.
+const minLayerDigits = 6
+
+// FindLayer finds a layer by its diffID, also shortened and without "sha256:".
+func (s *Store) FindLayer(name string) (oci.DiffID, error) {
+	digits := strings.TrimPrefix(name, "sha256:")
+	notFound := &NotFoundError{Root: s.root, Kind: "layer", Name: name}
+	if len(digits) < minLayerDigits || strings.Trim(digits, "0123456789abcdef") != "" {
+		return "", notFound
+	}
+	all, err := s.layers()
+	if err != nil {
+		return "", err
+	}
+	var found []oci.DiffID
+	for _, d := range all {
+		if strings.HasPrefix(d.Hex(), digits) {
+			found = append(found, d)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return "", notFound
+	case 1:
+		return found[0], nil
+	}
+	return "", fmt.Errorf("layer %s: %d layers begin so, %s and %s among them: use more digits", name, len(found), found[0].Short(), found[1].Short())
+}

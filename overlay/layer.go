@@ -147,9 +147,9 @@ func (w *layerWalk) dir(d layerDir) error {
 	if err := w.ctx.Err(); err != nil {
 		return err
 	}
-	entries, err := readAll(w.merged, d.merged)
+	entries, err := tree.ReadDirAll(w.merged, d.merged)
 	if !d.whole && err == nil {
-		entries, err = readAll(w.up, d.up)
+		entries, err = tree.ReadDirAll(w.up, d.up)
 	}
 	if err != nil {
 		return err

@@ -61,6 +61,8 @@ func commands(p *program) []*cli.Command {
 		umountCommand(p),
 		psCommand(p),
 		diffCommand(p),
+		lsCommand(p),
+		catCommand(p),
 		commitCommand(p),
 		rmCommand(p),
 		layersCommand(p),

@@ -30,7 +30,7 @@ func nearest(s string, words []string) string {
 func nearCommand(app *cli.App, name string) string {
 	// What docker and others call the same thing.
 	if ours, ok := map[string]string{
-		"ls": "ps", "list": "ps", "unmount": "umount", "remove": "rm",
+		"list": "ps", "unmount": "umount", "remove": "rm",
 		"image": "images", "layer": "layers", "container": "ps", "import": "load", "du": "df", "fetch": "pull",
 		"prune": "gc", "check": "fsck", "verify": "fsck",
 	}[name]; ok {

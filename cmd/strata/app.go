@@ -64,6 +64,8 @@ func commands(p *program) []*cli.Command {
 		lsCommand(p),
 		catCommand(p),
 		commitCommand(p),
+		squashCommand(p),
+		wasteCommand(p),
 		rmCommand(p),
 		layersCommand(p),
 		explainCommand(p),

@@ -34,6 +34,12 @@ func (s *Store) AddTree(ctx context.Context, t tree.Tree, o PackOptions) (AddedT
 		return AddedTree{}, err
 	}
 	defer h.Release()
+	return h.AddTree(ctx, t, o)
+}
+
+// AddTree is Store.AddTree for one who has a Hold, and is going to see to it that
+// the layer is held when that is released.
+func (h *Hold) AddTree(ctx context.Context, t tree.Tree, o PackOptions) (AddedTree, error) {
 	added, err := h.stageTree(ctx, t, o)
 	if err == nil {
 		err = h.publish()

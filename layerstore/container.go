@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"strata/internal/oci"
 )
@@ -17,6 +18,20 @@ type container struct {
 	Name   string       `json:"name"`   // for people to read; may be empty
 	Image  oci.Digest   `json:"image"`  // the ID of the image it was made from; may be empty
 	Layers []oci.DiffID `json:"layers"` // base first
+
+	// Snapshots are what it can go back to.
+	Snapshots []struct {
+		Layers []oci.DiffID `json:"layers"` // base first
+	} `json:"snapshots"`
+}
+
+// held lists the stacks of layers that the container holds.
+func (c *container) held() [][]oci.DiffID {
+	stacks := [][]oci.DiffID{c.Layers}
+	for _, s := range c.Snapshots {
+		stacks = append(stacks, s.Layers)
+	}
+	return stacks
 }
 
 // containers lists all containers. A directory without a config.json is none.
@@ -56,7 +71,7 @@ func (s *Store) readContainer(id string) (container, error) {
 	if err := json.Unmarshal(b, &c); err != nil {
 		return container{}, fmt.Errorf("container %s: %w", path, err)
 	}
-	for _, d := range c.Layers {
+	for _, d := range slices.Concat(c.held()...) {
 		if _, err := oci.ParseDiffID(string(d)); err != nil {
 			return container{}, fmt.Errorf("container %s: layers: %w", path, err)
 		}

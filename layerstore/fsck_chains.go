@@ -61,7 +61,9 @@ func (s *Store) stacks() map[oci.ChainID][]oci.DiffID {
 	}
 	containers, _, _ := s.findContainers()
 	for _, c := range containers {
-		stacks[oci.Chain(c.Layers)] = c.Layers
+		for _, layers := range c.held() {
+			stacks[oci.Chain(layers)] = layers
+		}
 	}
 	return stacks
 }

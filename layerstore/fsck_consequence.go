@@ -83,7 +83,7 @@ func (f *fsck) users(has func([]oci.DiffID) bool) string {
 		}
 	}
 	for _, c := range containers {
-		if has(c.Layers) {
+		if slices.ContainsFunc(c.held(), has) {
 			boxes = append(boxes, c.label())
 		}
 	}

@@ -257,7 +257,7 @@ func (q *holderQuery) listing(has func([]oci.DiffID) bool) []Holder {
 		}
 	}
 	for _, c := range q.containers {
-		if has(c.Layers) {
+		if slices.ContainsFunc(c.held(), has) {
 			list = append(list, Holder{Kind: "container", Name: c.label()})
 		}
 	}

@@ -36,7 +36,9 @@ func (s *Store) findRoots() (*roots, error) {
 		return nil, err
 	}
 	for _, c := range containers {
-		r.hold(c.Layers)
+		for _, layers := range c.held() {
+			r.hold(layers)
+		}
 	}
 	return r, nil
 }

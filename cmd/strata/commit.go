@@ -56,11 +56,7 @@ Examples:
 			if err != nil {
 				return err
 			}
-			containers, err := p.openContainers()
-			if err != nil {
-				return err
-			}
-			ct, err := containers.Find(c.Args().First())
+			ct, err := p.findContainer(c.Args().First())
 			if err != nil {
 				return err
 			}
@@ -138,14 +134,14 @@ func (p *program) printCommitted(c *cli.Context, made container.Committed) error
 		}
 		return p.printJSON(j)
 	}
-	p.warnTaken(made)
+	p.warnTaken(made.Taken)
 	return p.println(string(made.Image.ID))
 }
 
 // warnTaken tells people what is not quite in a layer as it was in the container.
-func (p *program) warnTaken(made container.Committed) {
+func (p *program) warnTaken(made container.Taken) {
 	for _, path := range made.Layer.Writing {
-		fmt.Fprintf(p.Stderr, "strata: /%s was open for writing: the image has it as it was found\n", shownText(path))
+		fmt.Fprintf(p.Stderr, "strata: /%s was open for writing: it was taken as it was found\n", shownText(path))
 	}
 	for _, path := range made.LeftOut {
 		fmt.Fprintf(p.Stderr, "strata: /%s is a socket, which a layer cannot hold: left out\n", shownText(path))

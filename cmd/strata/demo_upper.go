@@ -18,7 +18,7 @@ import (
 // has it, with the marks in it.
 func (d *demo) showUpper(context.Context) error {
 	ct := d.containers[0]
-	upper := filepath.Join(ct.Dir(), "upper")
+	upper := ct.UpperDir()
 	d.say(`
 
 3. What stands in an upper

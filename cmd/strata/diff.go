@@ -69,11 +69,7 @@ func (p *program) diff(c *cli.Context) ([]changeJSON, error) {
 	if c.NArg() == 2 {
 		return p.differences(c.Context, c.Args().Get(0), c.Args().Get(1))
 	}
-	containers, err := p.openContainers()
-	if err != nil {
-		return nil, err
-	}
-	ct, err := containers.Find(c.Args().First())
+	ct, err := p.findContainer(c.Args().First())
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -205,7 +204,7 @@ func inspectContainer(ct *container.Container) (*inspectedContainer, error) {
 		Kind: "container", ID: string(ct.ID), Name: ct.Name, Created: ct.Created,
 		Image: string(ct.Image), ImageName: ct.Reference, Manifest: string(ct.Manifest),
 		State: inspectedState{Status: string(state.Status)}, Format: ct.Format,
-		UpperDir: filepath.Join(ct.Dir(), "upper"), WorkDir: filepath.Join(ct.Dir(), "work"),
+		UpperDir: ct.UpperDir(), WorkDir: ct.WorkDir(),
 		UpperBytes: upper.Bytes, UpperInodes: upper.Inodes, Chain: string(ct.Chain), Layers: ct.Layers,
 	}
 	if r := state.Record; r != nil {

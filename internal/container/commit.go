@@ -22,9 +22,8 @@ type CommitOptions struct {
 
 // Committed is what a commit made.
 type Committed struct {
-	Image   layerstore.Image
-	Layer   layerstore.AddedTree
-	LeftOut []string // paths of what no layer can hold
+	Image layerstore.Image
+	Taken
 }
 
 // Commit makes an image of the container: of its image, and of its upper as one

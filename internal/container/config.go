@@ -41,8 +41,9 @@ func isID(s string) bool {
 	return err == nil && len(b) == idLen/2 && s == hex.EncodeToString(b)
 }
 
-// Config is what a container is. It is written once and never changes; the
-// store reads Image and Layers of it to know what is held.
+// Config is what a container is. The store reads Image, Layers and Snapshots of it
+// to know what is held. Of one container only Chain, Layers, Upper and Snapshots ever
+// change, all in one step, while the container is locked.
 type Config struct {
 	ID        ID           `json:"id"`
 	Name      string       `json:"name"`
@@ -53,6 +54,18 @@ type Config struct {
 	Layers    []oci.DiffID `json:"layers"` // base first
 	Format    string       `json:"format"` // of the upper: kernel (made by root) or user
 	Created   time.Time    `json:"created"`
+
+	// Upper numbers the upper and work directories: a snapshot begins new ones.
+	Upper     int        `json:"upper,omitempty"`
+	Snapshots []Snapshot `json:"snapshots,omitempty"` // the oldest first
+}
+
+// Snapshot is a state that a container can go back to: its layers, and an empty
+// upper.
+type Snapshot struct {
+	Name    string       `json:"name"`
+	Layers  []oci.DiffID `json:"layers"` // base first
+	Created time.Time    `json:"created"`
 }
 
 // newFormat is the format of uppers that this process makes. Being called root is

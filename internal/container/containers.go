@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"strata/layerstore"
@@ -60,15 +61,34 @@ func Open(store *layerstore.Store, o Options) (*Containers, error) {
 	return c, nil
 }
 
-// Container is one container. Its Config never changes.
+// Container is one container.
 type Container struct {
 	Config
 	all *Containers
 	dir string
 }
 
-func (ct *Container) upperDir() string { return filepath.Join(ct.dir, "upper") }
-func (ct *Container) workDir() string  { return filepath.Join(ct.dir, "work") }
+// UpperDir is the directory that holds what the container has written, and WorkDir
+// the scratch beside it.
+func (ct *Container) UpperDir() string { return ct.numbered(upperName) }
+func (ct *Container) WorkDir() string  { return ct.numbered(workName) }
+
+// Names in a container's directory; the first ones have no number.
+const (
+	upperName = "upper"
+	workName  = "work"
+)
+
+func (ct *Container) numbered(name string) string {
+	return filepath.Join(ct.dir, numbered(name, ct.Upper))
+}
+
+func numbered(name string, n int) string {
+	if n > 0 {
+		name += "." + strconv.Itoa(n)
+	}
+	return name
+}
 
 // String is the container's name.
 func (ct *Container) String() string { return ct.Name }

@@ -48,7 +48,6 @@ func (c *Containers) create(ctx context.Context, img layerstore.Image, o CreateO
 	}
 	defer chain.Close()
 
-	format := newFormat()
 	config := Config{
 		ID:        newID(),
 		Name:      o.Name,
@@ -57,24 +56,40 @@ func (c *Containers) create(ctx context.Context, img layerstore.Image, o CreateO
 		Manifest:  img.Digest,
 		Chain:     chain.ID(),
 		Layers:    img.Layers,
-		Format:    format.String(),
+		Format:    newFormat().String(),
 		Created:   time.Now().UTC(),
 	}
+	return c.stage(ctx, hold, chain, config)
+}
+
+// stage makes a container of that config, which has no upper yet.
+func (c *Containers) stage(ctx context.Context, hold *layerstore.Hold, chain *layerstore.Chain, config Config) (*Container, error) {
 	staged := filepath.Join(hold.Dir(), string(config.ID))
-	upper, work := filepath.Join(staged, "upper"), filepath.Join(staged, "work")
-	for _, dir := range []string{staged, upper, work} {
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			return nil, err
-		}
+	if err := os.Mkdir(staged, 0o700); err != nil {
+		return nil, err
 	}
-	err = initUpper(ctx, overlay.Options{
-		Lower: chain.Tree(), LowerID: string(chain.ID()),
-		Upper: upper, Work: work, Format: format, Logger: c.log,
-	})
-	if err != nil {
+	if err := c.newUpper(ctx, chain, staged, config); err != nil {
 		return nil, err
 	}
 	return c.publish(staged, config)
+}
+
+// newUpper makes the upper and work directories of that config in dir.
+func (c *Containers) newUpper(ctx context.Context, chain *layerstore.Chain, dir string, config Config) error {
+	format, err := overlay.ParseFormat(config.Format)
+	if err != nil {
+		return err
+	}
+	upper, work := filepath.Join(dir, numbered(upperName, config.Upper)), filepath.Join(dir, numbered(workName, config.Upper))
+	for _, dir := range []string{upper, work} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	return initUpper(ctx, overlay.Options{
+		Lower: chain.Tree(), LowerID: string(chain.ID()),
+		Upper: upper, Work: work, Format: format, Logger: c.log,
+	})
 }
 
 // publish gives the staged container its name and its place.

@@ -145,7 +145,7 @@ func TestFind(t *testing.T) {
 func TestRemove(t *testing.T) {
 	w := newWorld(t)
 	ct := w.create(t, "web")
-	write(t, filepath.Join(ct.upperDir(), "big"), strings.Repeat("x", 1<<20))
+	write(t, filepath.Join(ct.UpperDir(), "big"), strings.Repeat("x", 1<<20))
 	freed, err := ct.Remove(t.Context(), false)
 	if err != nil {
 		t.Fatal(err)

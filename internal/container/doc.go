@@ -10,6 +10,12 @@
 //	    config.json           who it is and what it stands on (Config)
 //	    upper/                what it has written, in the format that config.json names
 //	    work/                 scratch of the overlay, on the same filesystem
+//	    upper.N/, work.N/     instead, after the Nth snapshot or rollback
+//
+// What it has written becomes a layer by commit, which makes an image of it; by fork,
+// which makes another container above it; or by snapshot, which goes on above it
+// itself and can go back. The layer is made by the overlay (in the process that serves
+// the mount, if there is one) and packed by the store.
 //
 // A mount is a process that serves the merged tree to the kernel. What is known
 // about it is lost with the machine, so it lives apart from the store, under
@@ -31,8 +37,10 @@
 // again by one rename before anything of it is deleted. What a kill leaves
 // behind is staging that nobody holds, which the store sweeps away.
 //
-// A container's config lists its layers, and the store keeps every layer so
-// listed. Create has a Hold from before the layers are known to exist until
+// A container's config lists its layers and those of its snapshots, and the store
+// keeps every layer so listed. Layers, upper and snapshots change together, by the
+// rename of a new config; uppers that no config names are swept away by the next who
+// has the container. Create has a Hold from before the layers are known to exist until
 // the config stands.
 //
 // The root directory of a new upper has the attributes of the chain's root:
@@ -59,6 +67,6 @@
 //
 // # Absent
 //
-// Processes inside a container, and making a layer of an upper. Nothing here
-// prints: callers decide what people see.
+// Processes inside a container. A snapshot or rollback of what is mounted: the
+// kernel knows the names of the upper that it began with. Nothing here prints: callers decide what people see.
 package container

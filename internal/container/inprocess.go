@@ -15,7 +15,7 @@ import (
 type InProcess struct {
 	*overlay.FS
 	chain *layerstore.Chain
-	lock  *os.File
+	lock  *os.File // nil if somebody else gives it back
 }
 
 // OpenInProcess opens the merged tree, for machines on which nothing can be
@@ -43,7 +43,11 @@ func (ct *Container) openInProcess(ctx context.Context, lock *os.File) (*InProce
 
 // Close writes everything to disk and lets others have the container.
 func (v *InProcess) Close() error {
-	return errors.Join(v.FS.Close(), v.chain.Close(), v.lock.Close())
+	err := errors.Join(v.FS.Close(), v.chain.Close())
+	if v.lock != nil {
+		err = errors.Join(err, v.lock.Close())
+	}
+	return err
 }
 
 // Dir is the container's directory in the store, which holds its upper and

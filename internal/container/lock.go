@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -70,12 +72,42 @@ func (ct *Container) lock(ctx context.Context) (*os.File, error) {
 	}
 }
 
-// checkLocked finds out whether the container was moved away before its
-// directory could be locked.
+// checkLocked finds out whether the container was moved away, or given other
+// layers, before its directory could be locked, and tidies up behind who died while
+// he had the lock.
 func (ct *Container) checkLocked(f *os.File) (*os.File, error) {
-	if _, err := os.Stat(filepath.Join(ct.dir, configFile)); err != nil {
+	config, err := readConfig(ct.dir)
+	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("it has just been removed: %w", err)
+		if errors.Is(err, errNoContainer) {
+			err = fmt.Errorf("it has just been removed: %w", os.ErrNotExist)
+		}
+		return nil, err
+	}
+	if !reflect.DeepEqual(config, ct.Config) {
+		ct.Config = config
+	}
+	if err := ct.sweep(); err != nil {
+		f.Close()
+		return nil, err
 	}
 	return f, nil
+}
+
+// sweep removes uppers that no snapshot or rollback got away from, or to.
+func (ct *Container) sweep() error {
+	entries, err := os.ReadDir(ct.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		switch name := e.Name(); {
+		case name == filepath.Base(ct.UpperDir()) || name == filepath.Base(ct.WorkDir()):
+		case strings.HasPrefix(name, upperName) || strings.HasPrefix(name, workName):
+			if err := os.RemoveAll(filepath.Join(ct.dir, name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -117,7 +117,7 @@ func (ct *Container) openOverlay(ctx context.Context, o MountOptions) (*overlay.
 	}
 	fs, err := overlay.Open(overlay.Options{
 		Lower: chain.Tree(), LowerID: string(chain.ID()),
-		Upper: ct.upperDir(), Work: ct.workDir(), Format: format,
+		Upper: ct.UpperDir(), Work: ct.WorkDir(), Format: format,
 		ReadOnly: o.ReadOnly, Volatile: o.Volatile, Logger: ct.all.log,
 	})
 	if err != nil {

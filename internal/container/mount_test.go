@@ -79,7 +79,7 @@ func TestSecondMountNamesTheHolder(t *testing.T) {
 		t.Errorf("%T is no *MountedError and EBUSY", err)
 	}
 	// Behind the container's back, as plain directories.
-	p := Plain{Lower: LowerDirs{t.TempDir()}, Upper: ct.upperDir(), Work: ct.workDir()}
+	p := Plain{Lower: LowerDirs{t.TempDir()}, Upper: ct.UpperDir(), Work: ct.WorkDir()}
 	_, err = p.Mount(t.Context(), t.TempDir(), DefaultMountOptions(), Options{RunBase: filepath.Join(w.dir, "run")})
 	if busy := (*overlay.BusyError)(nil); !errors.As(err, &busy) || busy.PID != record.PID {
 		t.Errorf("mounting the upper once more: %v, want a *overlay.BusyError with pid %d", err, record.PID)
@@ -90,7 +90,7 @@ func TestAnotherLowerIsRefused(t *testing.T) {
 	w := newWorld(t)
 	needFUSE(t)
 	ct := w.create(t, "web")
-	p := Plain{Lower: LowerDirs{t.TempDir()}, Upper: ct.upperDir(), Work: ct.workDir()}
+	p := Plain{Lower: LowerDirs{t.TempDir()}, Upper: ct.UpperDir(), Work: ct.WorkDir()}
 	_, err := p.Mount(t.Context(), t.TempDir(), DefaultMountOptions(), Options{RunBase: filepath.Join(w.dir, "run")})
 	if !errors.Is(err, overlay.ErrOtherLower) {
 		t.Errorf("a container's upper over plain directories: %v, want ErrOtherLower", err)

@@ -9,6 +9,9 @@ import (
 // validName is the rule that docker has for container names.
 var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
 
+// validSnapshot is the same without the two characters at least.
+var validSnapshot = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
+
 const maxName = 128
 
 func checkName(name string) error {

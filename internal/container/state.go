@@ -83,7 +83,7 @@ type Disk struct {
 // figures may be of no single moment. If it has been removed meanwhile, the error
 // is a *NotFoundError.
 func (ct *Container) UpperSize() (Disk, error) {
-	size, err := diskUsage(ct.upperDir())
+	size, err := diskUsage(ct.UpperDir())
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, gone := os.Lstat(ct.dir); errors.Is(gone, fs.ErrNotExist) {
 			err = &NotFoundError{Name: ct.Name}

@@ -15,7 +15,7 @@ func TestUpperSizeWhileTheUpperChanges(t *testing.T) {
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
-		dir := filepath.Join(ct.upperDir(), "dir")
+		dir := filepath.Join(ct.UpperDir(), "dir")
 		for {
 			select {
 			case <-stop:
@@ -62,7 +62,7 @@ func TestUpperSizeOfARemovedContainer(t *testing.T) {
 		t.Errorf("size of a removed container: %v, want a *NotFoundError", err)
 	}
 	damaged := w.create(t, "damaged")
-	if err := os.RemoveAll(damaged.upperDir()); err != nil {
+	if err := os.RemoveAll(damaged.UpperDir()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := damaged.UpperSize(); !errors.Is(err, os.ErrNotExist) || errors.As(err, new(*NotFoundError)) {

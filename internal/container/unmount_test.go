@@ -23,7 +23,7 @@ func TestUnmountWaitsForTheProcess(t *testing.T) {
 	if record.Alive() {
 		t.Error("the process still lives")
 	}
-	wantFile(t, filepath.Join(ct.upperDir(), "f"), "f")
+	wantFile(t, filepath.Join(ct.UpperDir(), "f"), "f")
 	wantError(t, ct.Unmount(t.Context(), UnmountOptions{}), "container web is not mounted")
 }
 
@@ -105,7 +105,7 @@ func TestUnmountAndRemoveOfAMountInThisProcess(t *testing.T) {
 	if err := ct.Unmount(t.Context(), UnmountOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	wantFile(t, filepath.Join(ct.upperDir(), "f"), "f")
+	wantFile(t, filepath.Join(ct.UpperDir(), "f"), "f")
 	mount(t, ct, DefaultMountOptions())
 	if _, err := ct.Remove(t.Context(), true); err != nil {
 		t.Error(err)

@@ -16,7 +16,7 @@ func (ct *Container) OpenUpper() (*tree.HostDir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("container %s: %w", ct.Name, err)
 	}
-	upper, err := overlay.UpperTree(ct.upperDir(), format)
+	upper, err := overlay.UpperTree(ct.UpperDir(), format)
 	if err != nil {
 		return nil, fmt.Errorf("container %s: %w", ct.Name, err)
 	}

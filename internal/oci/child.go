@@ -40,9 +40,9 @@ type AddedLayer struct {
 	Comment   string
 }
 
-// emptyLayer is the layer of a tar without entries, which makes no difference and
+// EmptyLayer is the layer of a tar without entries, which makes no difference and
 // is left out, as docker does.
-const emptyLayer DiffID = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
+const EmptyLayer DiffID = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 
 // configFields are what a child takes over from its parent. Others tell how the
 // parent was built.
@@ -99,7 +99,7 @@ func (c *Child) Documents() (manifest, config []byte, err error) {
 		return nil, nil, err
 	}
 	for i, l := range c.Added {
-		step := History{Created: &c.Created, CreatedBy: l.CreatedBy, Author: c.Author, Comment: l.Comment, EmptyLayer: l.DiffID == emptyLayer}
+		step := History{Created: &c.Created, CreatedBy: l.CreatedBy, Author: c.Author, Comment: l.Comment, EmptyLayer: l.DiffID == EmptyLayer}
 		if i == len(c.Added)-1 && c.Comment != "" {
 			step.Comment = c.Comment
 		}

@@ -45,26 +45,29 @@ func Pack(ctx context.Context, w io.Writer, t tree.Tree, o PackOptions) error {
 		return err
 	}}
 	buf := make([]byte, slabSize)
-	p := newPacker(t, o, func(e *entry, id tree.ID) error {
-		if err := out.entry(e); err != nil || e.kind != kindFile {
-			return err
-		}
-		f, err := t.Open(id)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		from := contextReader{ctx, io.LimitReader(f, e.size)}
-		n, err := io.CopyBuffer(w, from, buf)
-		if err == nil && n < e.size {
-			err = fmt.Errorf("it has become shorter than the %d bytes that it had", e.size)
-		}
-		return errors.Join(err, out.filled(e.size))
-	})
+	p := newPacker(t, o, func(e *entry, id tree.ID) error { return writeFile(ctx, w, &out, t, e, id, buf) })
 	if err := p.run(ctx); err != nil {
 		return fmt.Errorf("pack: %w", err)
 	}
 	return out.end()
+}
+
+// writeFile writes an entry with its contents, if it has any.
+func writeFile(ctx context.Context, w io.Writer, out *tarWriter, t tree.Tree, e *entry, id tree.ID, buf []byte) error {
+	if err := out.entry(e); err != nil || e.kind != kindFile {
+		return err
+	}
+	f, err := t.Open(id)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	from := contextReader{ctx, io.LimitReader(f, e.size)}
+	n, err := io.CopyBuffer(w, from, buf)
+	if err == nil && n < e.size {
+		err = fmt.Errorf("it has become shorter than the %d bytes that it had", e.size)
+	}
+	return errors.Join(err, out.filled(e.size))
 }
 
 // packer turns a layer's tree into the entries of its tar.
@@ -72,6 +75,7 @@ type packer struct {
 	t     tree.Tree
 	o     PackOptions
 	links map[tree.ID]*packedLinks
+	plain bool                             // names have no meaning
 	emit  func(e *entry, id tree.ID) error // id is of a file whose contents are to follow
 }
 
@@ -106,7 +110,7 @@ func (p *packer) inode(path string, id tree.ID, a *tree.Attr) error {
 	if !wanted && !parent {
 		return nil
 	}
-	if _, name := splitPath(path); strings.HasPrefix(name, whiteout) {
+	if _, name := splitPath(path); strings.HasPrefix(name, whiteout) && !p.plain {
 		return fmt.Errorf("a name that begins with %q means that something is removed when it stands in a layer: rename it or leave it out: %w",
 			whiteout, syscall.EINVAL)
 	}
@@ -224,4 +228,33 @@ func (p *packer) wants(path string) (wanted, parent bool) {
 // isBelow tells whether path is dir or below it.
 func isBelow(path, dir string) bool {
 	return dir == "" || path == dir || strings.HasPrefix(path, dir) && path[len(dir)] == '/'
+}
+
+// PackFiles writes a file of a tree, or a directory with all that is below it, as a
+// plain tar, not as a layer's: names mean nothing, and whiteouts are left out. What
+// stands at path at is called as there; of a directory that is called "" its
+// contents are all there is. Sockets are left out.
+func PackFiles(ctx context.Context, w io.Writer, t tree.Tree, at, as string) error {
+	out := tarWriter{raw: func(b []byte) error {
+		_, err := w.Write(b)
+		return err
+	}}
+	buf := make([]byte, slabSize)
+	p := newPacker(t, PackOptions{Include: []string{at}}, nil)
+	renamed := func(path string) string { return strings.Trim(as+"/"+strings.TrimPrefix(path[len(at):], "/"), "/") }
+	p.emit = func(e *entry, id tree.ID) error {
+		if !isBelow(e.path, at) || e.kind == kindOpaque || e.kind == kindWhiteout {
+			return nil
+		}
+		e.path = renamed(e.path)
+		if e.kind == kindLink {
+			e.target = renamed(e.target)
+		}
+		return writeFile(ctx, w, &out, t, e, id, buf)
+	}
+	p.plain = true
+	if err := p.run(ctx); err != nil {
+		return err
+	}
+	return out.end()
 }

@@ -63,6 +63,7 @@ func commands(p *program) []*cli.Command {
 		diffCommand(p),
 		lsCommand(p),
 		catCommand(p),
+		cpCommand(p),
 		commitCommand(p),
 		snapshotCommand(p),
 		rollbackCommand(p),

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"strata/internal/container"
 	"strata/layerstore"
 	"strata/overlay/tree"
 )
@@ -15,8 +16,9 @@ import (
 // subjectTree is what a name shows, as one tree.
 type subjectTree struct {
 	tree.Tree
-	title string
-	close []func() error
+	title     string
+	container *container.Container // nil if it is none
+	close     []func() error
 }
 
 func (v *subjectTree) Close() error {
@@ -54,6 +56,7 @@ func (p *program) openTree(ctx context.Context, name string) (*subjectTree, erro
 	if err != nil {
 		return nil, errors.Join(err, v.Close())
 	}
+	v.container = s.container
 	v.Tree, v.close = tree.Stack(chain.Tree(), upper), append(v.close, upper.Close)
 	return v, nil
 }

@@ -83,9 +83,9 @@ func (s *CopySource) WriteTo(ctx context.Context, w io.Writer) error {
 type CopyTarget struct {
 	of     *Container // nil on the host
 	dir    string     // in the container, from its root
-	path   string // as it was typed
-	name   string // what is to be made in the directory, or is there and no directory; empty for what is copied into it
-	exists bool   // name is there
+	path   string     // as it was typed
+	name   string     // what is to be made in the directory, or is there and no directory; empty for what is copied into it
+	exists bool       // name is there
 	files  copyFiles
 	owner  [2]uint32 // of all, unless owners are kept
 }

@@ -73,13 +73,11 @@ func (e *entry) withRecords(h *tar.Header) (*tar.Header, error) {
 	if !utf8.ValidString(h.Name) || !utf8.ValidString(h.Linkname) {
 		records["hdrcharset"] = "BINARY"
 	}
-	if e.kind != kindLink { // its attributes stand with the name that has the inode
-		for _, x := range e.meta.Xattrs {
-			if strings.Contains(x.Name, "=") {
-				records["LIBARCHIVE.xattr."+url.QueryEscape(x.Name)] = base64.RawStdEncoding.EncodeToString(x.Value)
-			} else {
-				records["SCHILY.xattr."+x.Name] = string(x.Value)
-			}
+	for _, x := range e.meta.Xattrs {
+		if strings.Contains(x.Name, "=") {
+			records["LIBARCHIVE.xattr."+url.QueryEscape(x.Name)] = base64.RawStdEncoding.EncodeToString(x.Value)
+		} else {
+			records["SCHILY.xattr."+x.Name] = string(x.Value)
 		}
 	}
 	if len(records) > 0 {

@@ -31,8 +31,9 @@ type PackOptions struct {
 //     the order of their bytes. Before its other names come its opaque mark and
 //     its whiteouts.
 //   - An implicit directory has no entry.
-//   - Of an inode with several names the first has attributes and contents, the
-//     others are links to that.
+//   - Of an inode with several names the first has the contents, the others are
+//     links to that. All have the attributes: who unpacks may take those of the
+//     last.
 //   - Nothing depends on the time, the machine, or names of users.
 //
 // Sockets are left out, as Docker does. A name that begins with ".wh." would
@@ -176,18 +177,18 @@ func (p *packer) other(path string, id tree.ID, a *tree.Attr) error {
 		}
 		return nil
 	}
+	meta, err := tree.MetaOf(p.t, id, a)
+	if err != nil {
+		return err
+	}
 	if l := p.links[id]; l != nil {
 		if l.left--; l.left == 0 {
 			delete(p.links, id)
 		}
-		return p.emit(&entry{kind: kindLink, path: path, target: l.first}, tree.None)
+		return p.emit(&entry{kind: kindLink, path: path, meta: meta, target: l.first}, tree.None)
 	}
 	if a.Nlink > 1 {
 		p.links[id] = &packedLinks{first: path, left: a.Nlink - 1}
-	}
-	meta, err := tree.MetaOf(p.t, id, a)
-	if err != nil {
-		return err
 	}
 	e := &entry{path: path, meta: meta}
 	switch a.Mode & tree.ModeType {

@@ -191,8 +191,8 @@ a 0644 5 bytes
 d/ 0755
 d/.wh..wh..opq
 d/.wh.z
-d/- link to a
-d/b link to a
+d/- link to a 0644
+d/b link to a 0644
 implicit/x 0600 1 bytes 7.000000001`
 	if got := members(t, pack(t, l.finish(), layerstore.PackOptions{})); got != want {
 		t.Errorf("packed to\n%s\nwant\n%s", got, want)
@@ -214,7 +214,7 @@ func members(t *testing.T, packed []byte) string {
 		line := h.Name
 		switch {
 		case h.Typeflag == tar.TypeLink:
-			line += " link to " + h.Linkname
+			line += fmt.Sprintf(" link to %s %#o", h.Linkname, h.Mode)
 		case h.Mode != 0:
 			line += fmt.Sprintf(" %#o", h.Mode)
 		}
@@ -267,10 +267,10 @@ func TestPackLeavesOut(t *testing.T) {
 		include, exclude string
 		want             string
 	}{
-		{"", "", "etc/ 0700 | etc/.wh..wh..opq | etc/.wh.gone | etc/b 0700 1 bytes | etc/deep/ 0700 | etc/deep/.wh..wh..opq | etc/deep/.wh.gone | etc/deep/a 0700 1 bytes | etc/z link to etc/deep/a | tmp/ 0700 | tmp/.wh..wh..opq | tmp/a link to etc/deep/a"},
+		{"", "", "etc/ 0700 | etc/.wh..wh..opq | etc/.wh.gone | etc/b 0700 1 bytes | etc/deep/ 0700 | etc/deep/.wh..wh..opq | etc/deep/.wh.gone | etc/deep/a 0700 1 bytes | etc/z link to etc/deep/a 0700 | tmp/ 0700 | tmp/.wh..wh..opq | tmp/a link to etc/deep/a 0700"},
 		{"etc/deep", "", "etc/ 0700 | etc/deep/ 0700 | etc/deep/.wh..wh..opq | etc/deep/.wh.gone | etc/deep/a 0700 1 bytes"},
 		{"etc/de", "", "etc/ 0700"},
-		{"etc tmp", "etc/deep etc/gone", "etc/ 0700 | etc/.wh..wh..opq | etc/b 0700 1 bytes | etc/z 0700 1 bytes | tmp/ 0700 | tmp/.wh..wh..opq | tmp/a link to etc/z"},
+		{"etc tmp", "etc/deep etc/gone", "etc/ 0700 | etc/.wh..wh..opq | etc/b 0700 1 bytes | etc/z 0700 1 bytes | tmp/ 0700 | tmp/.wh..wh..opq | tmp/a link to etc/z 0700"},
 		{"etc/gone", "", "etc/ 0700"},
 		{"", "etc tmp", ""},
 	}

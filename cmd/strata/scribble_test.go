@@ -148,8 +148,19 @@ func (s *scribbler) scribble(steps int) scribbled {
 	return result
 }
 
-// scribbleIn has program, a copy of this one, scribble in dir.
+// scribbleIn has program, a copy of this one, scribble in dir, which has files enough
+// that every kind of change is made.
 func scribbleIn(t *testing.T, program, dir string) {
+	t.Helper()
+	result := scribbleSome(t, program, dir)
+	for kind := range (&scribbler{}).changes() {
+		if result.Done[kind] == 0 {
+			t.Errorf("not once could the test %s", kind)
+		}
+	}
+}
+
+func scribbleSome(t *testing.T, program, dir string) scribbled {
 	t.Helper()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -172,11 +183,7 @@ func scribbleIn(t *testing.T, program, dir string) {
 	for _, trouble := range result.Trouble {
 		t.Error(trouble)
 	}
-	for kind := range (&scribbler{}).changes() {
-		if result.Done[kind] == 0 {
-			t.Errorf("not once could the test %s", kind)
-		}
-	}
+	return result
 }
 
 // What is scribbled does not get out, though symlinks lead there.

@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"strata/internal/need"
 	"strata/testdata"
@@ -130,4 +133,79 @@ func (l *lab) buildahMount(t *testing.T, buildah, image string) string {
 	}
 	name := strings.TrimSpace(l.exec(t, buildah, append(storage, "from", "-q", "--signature-policy", policy, image)...))
 	return strings.TrimSpace(l.exec(t, buildah, append(storage, "mount", name)...))
+}
+
+// TestCommitBesideWriters commits a container in which files are open for writing and
+// mapped, while it is mounted and when the process that served it was killed. Whoever
+// had them goes on writing, and no object changes.
+func TestCommitBesideWriters(t *testing.T) {
+	need.Root(t)
+	need.Fuse(t)
+	l := newProgram(t)
+	l.loadDemo(t)
+	dir := l.mount(t, "web", "demo/web:1")
+	type open struct {
+		f      *os.File
+		mapped []byte
+	}
+	var files []open
+	for name, size := range map[string]int{"small": 5000, "large": 3 << 20} {
+		f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR|os.O_CREATE, 0o644)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := f.Write(make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+		mapped, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Munmap(mapped)
+		files = append(files, open{f, mapped})
+	}
+	scribble := func(b byte) {
+		for _, o := range files {
+			o.f.WriteAt([]byte{b}, 4000) // refused once nobody serves it, unless the kernel does so itself
+		}
+	}
+	made := l.commit(t, "web", "first")
+	if got := fmt.Sprint(made.Writing); got != "[/large /small]" {
+		t.Errorf("being written were %s", got)
+	}
+	scribble('x')
+	for _, o := range files {
+		o.mapped[0] = 'm'
+	}
+	l.checkObjects(t)
+	var list []containerJSON
+	if err := json.Unmarshal([]byte(l.command(t, "ps", "--json")), &list); err != nil || len(list) != 1 {
+		t.Fatalf("ps: %v %v", list, err)
+	}
+	if err := unix.Kill(list[0].PID, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for l.status(t) == "mounted" {
+		time.Sleep(5 * time.Millisecond)
+	}
+	l.commit(t, "web", "second")
+	scribble('y')
+	l.checkObjects(t)
+	for _, o := range files {
+		o.f.Close()
+	}
+	l.command(t, "umount", "web")
+	l.command(t, "snapshot", "web")
+	l.checkObjects(t)
+}
+
+// status is what ps says of the one container.
+func (l *lab) status(t *testing.T) string {
+	t.Helper()
+	var list []containerJSON
+	if err := json.Unmarshal([]byte(l.command(t, "ps", "--json")), &list); err != nil || len(list) != 1 {
+		t.Fatalf("ps: %v %v", list, err)
+	}
+	return list[0].Status
 }

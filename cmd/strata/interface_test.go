@@ -30,10 +30,15 @@ func TestInterfacePage(t *testing.T) {
 		"df":      {dfJSON{}, kindJSON{}, dfLayerJSON{}},
 		"bench fs": {bench.FSReport{}, bench.Environment{}, bench.Disk{}, bench.Sizes{}, bench.ContenderReport{},
 			bench.WorkloadReport{}, bench.Result{}, bench.Summary{}, bench.TargetReport{}},
-		"gc":      {freedJSON{}, heldJSON{}, holderJSON{}},
-		"fsck":    {fsckJSON{}, damageJSON{}},
-		"version": {versionJSON{}},
-		"inspect": {inspectedImage{}, inspectedRootFS{}, inspectedLayer{}, inspectedContainer{}, inspectedState{}},
+		"gc":       {freedJSON{}, heldJSON{}, holderJSON{}},
+		"fsck":     {fsckJSON{}, damageJSON{}},
+		"version":  {versionJSON{}},
+		"inspect":  {inspectedImage{}, inspectedRootFS{}, inspectedLayer{}, inspectedContainer{}, inspectedState{}},
+		"ls":       {fileJSON{}},
+		"commit":   {commitJSON{}},
+		"squash":   {squashedJSON{}, lostShareJSON{}},
+		"waste":    {wasteJSON{}, wasteLayerJSON{}, wastedFileJSON{}},
+		"snapshot": {snapshotJSON{}},
 	} {
 		_, section, found := strings.Cut(interfacePage, "\n### "+heading+" --json")
 		if !found {
@@ -56,6 +61,9 @@ func jsonFields(t reflect.Type) []string {
 		f := t.Field(i)
 		if f.Anonymous {
 			names = append(names, jsonFields(f.Type)...)
+			continue
+		}
+		if !f.IsExported() {
 			continue
 		}
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")

@@ -119,8 +119,7 @@ func TestPackAnyTree(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		l := newLayer(rt)
 		names := rapid.SampledFrom([]string{"a", "b", "c-", "ä", "\xff\xfe", " x ", "n\nl", strings.Repeat("n", 255), "..."})
-		var path func(depth int) string
-		path = func(depth int) string {
+		path := func(depth int) string {
 			p := names.Draw(rt, "name")
 			for range rapid.IntRange(0, depth).Draw(rt, "depth") {
 				p += "/" + names.Draw(rt, "name")

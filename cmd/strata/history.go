@@ -31,11 +31,7 @@ func historyCommand(p *program) *cli.Command {
 			if err := wantArgs(c, 1, 1); err != nil {
 				return err
 			}
-			store, err := p.openStore()
-			if err != nil {
-				return err
-			}
-			img, err := store.Image(p.imageName(c.Args().First()))
+			store, img, err := p.findImage(c.Args().First())
 			if err != nil {
 				return err
 			}

@@ -74,11 +74,7 @@ func (p *program) squash(c *cli.Context) error {
 		}
 		o.Refs = []oci.Reference{ref}
 	}
-	store, err := p.openStore()
-	if err != nil {
-		return err
-	}
-	img, err := store.Image(p.imageName(c.Args().First()))
+	store, img, err := p.findImage(c.Args().First())
 	if err != nil {
 		return err
 	}

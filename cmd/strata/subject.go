@@ -39,6 +39,16 @@ func (p *program) findSubject(name string) (subject, error) {
 	return subject{title: shownName(img, name), layers: img.Layers}, nil
 }
 
+// findImage finds an image by what the user calls it.
+func (p *program) findImage(name string) (*layerstore.Store, layerstore.Image, error) {
+	store, err := p.openStore()
+	if err != nil {
+		return nil, layerstore.Image{}, err
+	}
+	img, err := store.Image(p.imageName(name))
+	return store, img, err
+}
+
 // openLayers are open layers as trees, base first.
 type openLayers struct {
 	trees []tree.Tree

@@ -55,11 +55,7 @@ Example:
 			if err := wantArgs(c, 1, 1); err != nil {
 				return err
 			}
-			store, err := p.openStore()
-			if err != nil {
-				return err
-			}
-			img, err := store.Image(p.imageName(c.Args().First()))
+			store, img, err := p.findImage(c.Args().First())
 			if err != nil {
 				return err
 			}

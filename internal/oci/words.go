@@ -69,11 +69,10 @@ func expandWord(s string, env []string) (string, error) {
 			}
 			out.WriteByte(s[i])
 		case '$':
-			value, n, err := variable(s[i:], env)
+			n, err := writeVariable(&out, s[i:], env)
 			if err != nil {
 				return "", err
 			}
-			out.WriteString(value)
 			i += n - 1
 		default:
 			out.WriteByte(c)
@@ -105,17 +104,22 @@ func expandQuoted(s string, env []string) (string, error) {
 			i++
 			out.WriteByte(s[i])
 		case c == '$':
-			value, n, err := variable(s[i:], env)
+			n, err := writeVariable(&out, s[i:], env)
 			if err != nil {
 				return "", err
 			}
-			out.WriteString(value)
 			i += n - 1
 		default:
 			out.WriteByte(c)
 		}
 	}
 	return out.String(), nil
+}
+
+func writeVariable(out *strings.Builder, s string, env []string) (n int, err error) {
+	value, n, err := variable(s, env)
+	out.WriteString(value)
+	return n, err
 }
 
 // variable expands what begins with a $, and tells how long that is.

@@ -83,14 +83,14 @@ func findFlag(flags []cli.Flag, arg string) cli.Flag {
 // oneForm calls a flag that may be given several times by its first name: the
 // parser refuses to hear of it by two.
 func oneForm(f cli.Flag, arg string) string {
-	if _, ok := f.(*cli.StringSliceFlag); !ok {
+	name, value, ok := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+	if _, many := f.(*cli.StringSliceFlag); !many || name == f.Names()[0] {
 		return arg
 	}
-	_, value, ok := strings.Cut(arg, "=")
-	if ok {
-		value = "=" + value
+	if arg = "--" + f.Names()[0]; ok {
+		arg += "=" + value
 	}
-	return "--" + f.Names()[0] + value
+	return arg
 }
 
 func takesValue(f cli.Flag) bool {

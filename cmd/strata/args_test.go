@@ -28,6 +28,7 @@ func TestFlagsFirst(t *testing.T) {
 		{"unknown flag", []string{"ps", "--frob"}, []string{"ps", "--frob"}},
 		{"unknown command", []string{"frob", "-x", "y"}, []string{"frob", "-x", "y"}},
 		{"value glued on", []string{"overlay", "-olowerdir=/a:/b,ro", "/d"}, []string{"overlay", "-o", "lowerdir=/a:/b,ro", "/d"}},
+		{"two names of a flag", []string{"commit", "c", "-c", "USER a", "--change", "USER b", "-c=USER c"}, []string{"commit", "--change", "USER a", "--change", "USER b", "--change=USER c", "c"}},
 		{"missing value", []string{"mount", "a", "-o"}, []string{"mount", "-o", "a"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

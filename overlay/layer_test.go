@@ -7,7 +7,9 @@ import (
 	"maps"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"strata/overlay/tree"
 )
@@ -243,4 +245,41 @@ func regularFiles(t testing.TB, tr tree.Tree) map[string]string {
 		t.Fatal(err)
 	}
 	return files
+}
+
+// TestLayersBesideHistories takes layers while others make changes: each is whole,
+// and everything in it can be read.
+func TestLayersBesideHistories(t *testing.T) {
+	bothFormats(t, func(t *testing.T, format Format) {
+		top := tempDir(t)
+		layers, _ := makeLayers(t, top)
+		x := newFixtureAt(t, top, format, layers...)
+		within(t, time.Minute, func() {
+			var wg sync.WaitGroup
+			seed := rand.Uint64()
+			for g := range uint64(3) {
+				wg.Go(func() {
+					r := rand.New(rand.NewPCG(seed, g))
+					for range 300 {
+						if err := opFor(r.IntN).on(x); !usual[errnoOf(err)] {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			for range 40 {
+				l, err := x.Layer(context.Background())
+				if err != nil {
+					t.Error(err)
+					break
+				}
+				regularFiles(t, l)
+				dumpTree(t, tree.Stack(x.FS.lower, l))
+				l.Close()
+			}
+			wg.Wait()
+		})
+		checkLayer(t, x)
+		wantForgotten(x)
+	})
 }

@@ -26,7 +26,20 @@ import (
 type Layer struct {
 	*tree.Builder
 	f     *FS
+	known lowerContents
 	nodes []*node // whose contents may be asked for, held
+}
+
+// lowerContents opens contents of which the lower knows the digest.
+type lowerContents map[tree.ObjectDigest]func() (*os.File, error)
+
+// OpenObject implements tree.Objects.
+func (c lowerContents) OpenObject(d tree.ObjectDigest) (*os.File, error) {
+	open, ok := c[d]
+	if !ok {
+		return nil, unix.ENODATA
+	}
+	return open()
 }
 
 // hostLabel is an xattr that the machine's policy puts on files, and no container.
@@ -35,7 +48,8 @@ const hostLabel = "security.selinux"
 // Layer takes the upper as a layer's tree. Meanwhile all that follows names waits.
 // The caller closes it, before the FS.
 func (f *FS) Layer(ctx context.Context) (*Layer, error) {
-	l := &Layer{Builder: tree.NewBuilder(nil), f: f}
+	known := lowerContents{}
+	l := &Layer{Builder: tree.NewBuilder(known), f: f, known: known}
 	err := l.take(ctx)
 	if err == nil {
 		err = l.Finish()
@@ -301,13 +315,14 @@ func (w *layerWalk) file(path string, id tree.ID, meta tree.Meta, a *tree.Attr, 
 	if err != nil {
 		return false, err
 	}
-	if c.Known {
-		return false, w.l.AddFile(path, meta, c.Digest, c.Size)
-	}
 	open := func() (*os.File, error) { return w.merged.Open(id) }
 	if n != nil {
 		data := n.lower
 		open = func() (*os.File, error) { return w.l.f.lower.Open(data) }
+	}
+	if c.Known {
+		w.l.known[c.Digest] = open
+		return false, w.l.AddFile(path, meta, c.Digest, c.Size)
 	}
 	return false, w.l.AddContent(path, meta, a.Size, open)
 }

@@ -21,7 +21,8 @@ func snapshotCommand(p *program) *cli.Command {
 		Usage:     "keep the state of a container, to go back to it; prints its name",
 		ArgsUsage: "CONTAINER [NAME] | --list CONTAINER | --remove NAME CONTAINER",
 		Description: `What the container has written becomes a layer of it, and a new upper begins
-above. It must not be mounted. "strata rollback" goes back.
+above. Contents are shared with the old one where the filesystem can do that
+(btrfs, XFS), and else copied. It must not be mounted. "strata rollback" goes back.
 
 Examples:
    strata snapshot web before-upgrade

@@ -38,7 +38,7 @@ func (ct *Container) OpenLayer(ctx context.Context) (*Layer, error) {
 func (ct *Container) openLayer(ctx context.Context) (*Layer, error) {
 	view, err := ct.OpenInProcess(ctx)
 	if mounted := (*MountedError)(nil); errors.As(err, &mounted) && mounted.Record.PID != 0 {
-		return ct.Served().layer(ctx)
+		return ct.Served().layer(ctx, ct.all.store)
 	}
 	if err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"strata/layerstore"
 	"strata/overlay/tree"
 )
 
@@ -30,13 +31,18 @@ type layerEntry struct {
 	UID      uint32       `json:"uid,omitempty"`
 	GID      uint32       `json:"gid,omitempty"`
 	Mtime    tree.Time    `json:"mtime"`
-	Xattrs   []tree.Xattr `json:"xattrs,omitempty"`
+	Xattrs   []layerXattr `json:"xattrs,omitempty"`
 	Target   []byte       `json:"target,omitempty"`
 	Rdev     uint64       `json:"rdev,omitempty"`
 	Size     int64        `json:"size,omitempty"`
 	Digest   []byte       `json:"digest,omitempty"` // of contents that are an object
 	File     tree.ID      `json:"file,omitempty"`   // of others: what to ask for with "open"
 	End      bool         `json:"end,omitempty"`    // no entry: that was all
+}
+
+type layerXattr struct {
+	Name  []byte `json:"name"`
+	Value []byte `json:"value"`
 }
 
 // layer takes the upper and sends it, then opens files for as long as the client
@@ -58,6 +64,8 @@ func (c *control) layer(conn net.Conn, out *json.Encoder) {
 	if buffered.Flush() != nil {
 		return
 	}
+	unhook := context.AfterFunc(c.ctx, func() { conn.Close() }) // the mount does not wait for who reads files
+	defer unhook()
 	for in := bufio.NewReader(conn); ; {
 		line, err := in.ReadString('\n')
 		if err != nil {
@@ -101,7 +109,10 @@ func layerEntryOf(t tree.Tree, path string, e tree.Entry, a *tree.Attr, first ma
 	if err != nil {
 		return l, err
 	}
-	l.Mode, l.UID, l.GID, l.Mtime, l.Xattrs = a.Mode, a.UID, a.GID, a.Mtime, meta.Xattrs
+	for _, x := range meta.Xattrs {
+		l.Xattrs = append(l.Xattrs, layerXattr{[]byte(x.Name), x.Value})
+	}
+	l.Mode, l.UID, l.GID, l.Mtime = a.Mode, a.UID, a.GID, a.Mtime
 	l.Implicit, l.Rdev, l.Size = a.Implicit, a.Rdev, a.Size
 	switch {
 	case a.IsDir():
@@ -156,15 +167,15 @@ type servedLayer struct {
 	conn *net.UnixConn
 }
 
-// layer takes the upper of a mount.
-func (s Served) layer(ctx context.Context) (*Layer, error) {
+// layer takes the upper of a mount, which stands on layers of the store.
+func (s Served) layer(ctx context.Context, store *layerstore.Store) (*Layer, error) {
 	conn, in, err := s.run.ask(ctx, s.key, "layer")
 	if err != nil {
 		return nil, fmt.Errorf("%s %w", s.what, err)
 	}
 	unhook := context.AfterFunc(ctx, func() { conn.Close() })
 	client := &servedLayer{conn: conn.(*net.UnixConn)}
-	b, err := client.receive(in)
+	b, err := client.receive(in, tree.NewBuilder(store))
 	if err != nil {
 		unhook()
 		return nil, errors.Join(fmt.Errorf("%s %w", s.what, err), conn.Close())
@@ -173,8 +184,7 @@ func (s Served) layer(ctx context.Context) (*Layer, error) {
 }
 
 // receive builds the tree that is sent.
-func (s *servedLayer) receive(in *json.Decoder) (*tree.Builder, error) {
-	b := tree.NewBuilder(nil)
+func (s *servedLayer) receive(in *json.Decoder, b *tree.Builder) (*tree.Builder, error) {
 	for {
 		var l struct {
 			layerEntry
@@ -196,7 +206,10 @@ func (s *servedLayer) receive(in *json.Decoder) (*tree.Builder, error) {
 
 func (s *servedLayer) add(b *tree.Builder, l *layerEntry) error {
 	path := string(l.Path)
-	meta := tree.Meta{Mode: l.Mode, UID: l.UID, GID: l.GID, Mtime: l.Mtime, Xattrs: l.Xattrs}
+	meta := tree.Meta{Mode: l.Mode, UID: l.UID, GID: l.GID, Mtime: l.Mtime}
+	for _, x := range l.Xattrs {
+		meta.Xattrs = append(meta.Xattrs, tree.Xattr{Name: string(x.Name), Value: x.Value})
+	}
 	switch {
 	case l.Whiteout:
 		return b.AddWhiteout(path)

@@ -115,11 +115,13 @@ func (p *replay) play(q *quiet, steps []histories.Step) {
 	p.checkUpper(q, x, a, plain, reopen)
 }
 
-// checkUpper wants the same tree after a remount, and the kernel to see it, too.
+// checkUpper wants the same tree of the upper as a layer, after a remount, and the
+// kernel to see it, too.
 func (p *replay) checkUpper(q *quiet, x *fixture, a *histories.Arena, plain histories.World, reopen func()) {
 	want, err := plain.Tree()
 	x.must(err)
 	before := x.dump()
+	checkLayer(q, x, p.file)
 	wantForgotten(x)
 	reopen()
 	after := x.dump()

@@ -94,7 +94,8 @@ func (ct *Container) checkLocked(f *os.File) (*os.File, error) {
 	return f, nil
 }
 
-// sweep removes uppers that no snapshot or rollback got away from, or to.
+// sweep removes uppers that no snapshot or rollback got away from, or to, and configs
+// that were not finished.
 func (ct *Container) sweep() error {
 	entries, err := os.ReadDir(ct.dir)
 	if err != nil {
@@ -103,7 +104,7 @@ func (ct *Container) sweep() error {
 	for _, e := range entries {
 		switch name := e.Name(); {
 		case name == filepath.Base(ct.UpperDir()) || name == filepath.Base(ct.WorkDir()):
-		case strings.HasPrefix(name, upperName) || strings.HasPrefix(name, workName):
+		case strings.HasPrefix(name, upperName) || strings.HasPrefix(name, workName) || strings.HasPrefix(name, "."+configFile):
 			if err := os.RemoveAll(filepath.Join(ct.dir, name)); err != nil {
 				return err
 			}

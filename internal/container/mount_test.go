@@ -96,7 +96,11 @@ func TestAnotherLowerIsRefused(t *testing.T) {
 		t.Errorf("a container's upper over plain directories: %v, want ErrOtherLower", err)
 	}
 	other := w.load(t, "image other:1\nlayer two\n-- two/f --\nx\n")
-	ct.Layers = other.Layers
+	config := ct.Config
+	config.Layers = other.Layers
+	if err := writeConfig(ct.dir, config); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := ct.Mount(t.Context(), "", DefaultMountOptions()); !errors.Is(err, overlay.ErrOtherLower) {
 		t.Errorf("a container's upper over another chain: %v, want ErrOtherLower", err)
 	}

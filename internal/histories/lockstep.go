@@ -183,9 +183,11 @@ func (l *Lockstep) note(s Step, a Answer) {
 		return
 	}
 	at := slot{s.Proc, s.FD}
+	old := false // leads to the inode that the lower file had
 	switch s.Call {
 	case "openat", "open file":
 	case "open a descriptor":
+		old = l.files[at].early
 		at.fd = s.ToFD
 	case "close":
 		delete(l.files, at)
@@ -203,7 +205,7 @@ func (l *Lockstep) note(s Step, a Answer) {
 	if o.writes {
 		l.written[o.ino] = true
 	}
-	o.early = l.lower[o.ino] && !l.written[o.ino]
+	o.early = l.lower[o.ino] && !o.writes && (old || !l.written[o.ino])
 	l.files[at] = o
 }
 

@@ -104,7 +104,7 @@ func (s *scribbler) changes() map[string]func() error {
 		"chmod":              func() error { return os.Chmod(s.name(), os.FileMode(s.rand.Uint32N(0o1000))) },
 		"chown":              func() error { return os.Lchown(s.name(), int(s.rand.Uint32N(1000)), int(s.rand.Uint32N(1000))) },
 		"set an xattr":       func() error { return unix.Lsetxattr(s.name(), "trusted.test", []byte("value"), 0) },
-		"remove":             func() error { return os.RemoveAll(s.name()) },
+		"remove":             func() error { return removeAll(s.name()) },
 		"create":             func() error { return os.WriteFile(s.newName(), []byte("new"), 0o644) },
 		"mkdir":              func() error { return os.Mkdir(s.newName(), 0o755) },
 		"symlink":            func() error { return os.Symlink("target", s.newName()) },
@@ -112,6 +112,19 @@ func (s *scribbler) changes() map[string]func() error {
 		"rename":             func() error { return os.Rename(s.name(), s.newName()) },
 		"replace":            func() error { return os.Rename(s.name(), s.name()) },
 	}
+}
+
+// removeAll is os.RemoveAll that does not open what is above, which may be a FIFO by now
+// and would wait for a writer.
+func removeAll(name string) error {
+	info, err := os.Stat(filepath.Dir(name))
+	if err == nil && !info.IsDir() {
+		err = unix.ENOTDIR
+	}
+	if err != nil {
+		return err
+	}
+	return os.RemoveAll(name)
 }
 
 func storeInMapping(f *os.File) error {

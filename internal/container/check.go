@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"strata/internal/oci"
 	"strata/layerstore"
@@ -51,10 +52,10 @@ func (c *Containers) Check(ctx context.Context) ([]layerstore.Damage, error) {
 		}
 		if d.Err = err; err != nil {
 			d.Path += "/" + configFile
-			d.Consequence = "it cannot be mounted, and gc does not run; what it has written is in " + filepath.Join(dir, "upper")
+			d.Consequence = "it cannot be mounted, and gc does not run; what it has written is in " + writtenIn(dir)
 			if errors.Is(err, errNoContainer) {
 				d.Err = errors.New("has no " + configFile)
-				d.Consequence = "no command knows it; what it has written is in " + filepath.Join(dir, "upper")
+				d.Consequence = "no command knows it; what it has written is in " + writtenIn(dir)
 			}
 		} else if d.Err = c.checkUpper(dir, config); d.Err != nil {
 			d.Consequence = "it cannot be mounted, or shows not all that was written"
@@ -70,6 +71,14 @@ func (c *Containers) Check(ctx context.Context) ([]layerstore.Damage, error) {
 	return damages, nil
 }
 
+// writtenIn is the upper of a container whose config does not say which it is.
+func writtenIn(dir string) string {
+	if uppers, err := filepath.Glob(filepath.Join(dir, upperName+"*")); err == nil && len(uppers) > 0 {
+		return uppers[len(uppers)-1]
+	}
+	return filepath.Join(dir, upperName)
+}
+
 var errWritten = errors.New("what a container has written stands nowhere else: copy what can be read, and remove it")
 
 // checkConfig looks whether a config can be true.
@@ -83,7 +92,11 @@ func (c *Containers) checkConfig(dir string, config Config) error {
 	if err := strict.Decode(new(Config)); err != nil {
 		return fmt.Errorf("%s: %w", configFile, err)
 	}
-	for _, d := range config.Layers {
+	layers := slices.Clone(config.Layers)
+	for _, s := range config.Snapshots {
+		layers = append(layers, s.Layers...)
+	}
+	for _, d := range layers {
 		if _, err := oci.ParseDiffID(string(d)); err != nil {
 			return fmt.Errorf("layers: %w", err)
 		}
@@ -99,7 +112,7 @@ func (c *Containers) checkConfig(dir string, config Config) error {
 			return err
 		}
 	}
-	for _, d := range config.Layers {
+	for _, d := range layers {
 		if !c.store.HasLayer(d) {
 			return fmt.Errorf("its layer %s is missing", d.Short())
 		}
@@ -110,16 +123,16 @@ func (c *Containers) checkConfig(dir string, config Config) error {
 
 // checkUpper reads all names and attributes of an upper.
 func (c *Containers) checkUpper(dir string, config Config) error {
-	for _, name := range []string{"upper", "work"} {
-		info, err := os.Lstat(filepath.Join(dir, name))
+	ct := &Container{Config: config, all: c, dir: dir}
+	for _, name := range []string{ct.UpperDir(), ct.WorkDir()} {
+		info, err := os.Lstat(name)
 		if err != nil {
 			return err
 		}
 		if !info.IsDir() {
-			return fmt.Errorf("%s is no directory", filepath.Join(dir, name))
+			return fmt.Errorf("%s is no directory", name)
 		}
 	}
-	ct := &Container{Config: config, all: c, dir: dir}
 	upper, err := ct.OpenUpper()
 	if err != nil {
 		return err

@@ -130,7 +130,9 @@ func (c *counting) counts() counts {
 		Passthrough: c.connection.passthrough.Load(),
 	}
 	c.nodes.mu.RLock()
+	c.kept.mu.Lock()
 	n.Kept = c.kept.nodes.Len()
+	c.kept.mu.Unlock()
 	n.Nodes, n.Splits = len(c.nodes.nodes)-n.Kept, len(c.nodes.splits)
 	c.nodes.mu.RUnlock()
 	c.locks.mu.RLock()

@@ -211,14 +211,14 @@
 // # What loading costs
 //
 // debian:12, 51 MB of gzip, 117 MB in 6,674 entries, beside "tar -xzf blob &&
-// sync -f" of the same blob on the same ext4, in turns, medians of seven, by
+// sync -f" of the same blob on the same ext4, in turns, medians of five, by
 //
-//	STRATA_IMAGES=DIR go test ./bench -run xxx -bench Load -benchtime 7x
+//	STRATA_IMAGES=DIR go test ./bench -run xxx -bench Load -benchtime 5x
 //
-//	tar and sync              1.00   (0.91 s)
-//	load                      0.85
-//	load, contents known      0.61
-//	peak memory of a load     38 MB
+//	tar and sync              1.00   (0.93 s)
+//	load                      0.57
+//	load, contents known      0.34
+//	peak memory of a load     42 MB
 //
 // Known contents cost no writing, but a layer that is not known must be read to know
 // its contents: inflating is most of that, which one core does alone and all else

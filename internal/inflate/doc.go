@@ -6,11 +6,11 @@
 // Layers are mostly gzip, and decompressing one keeps one core busy while all
 // else that is done with it (hashing, parsing, writing) fits beside it on
 // another. So a layer is loaded as fast as it is inflated. Of debian:12 (51 MB
-// of gzip, 121 MB of tar), with two cores of an AMD EPYC, processor time:
+// of gzip, 121 MB of tar), on an AMD EPYC, time:
 //
-//	this package               1.0   (600 MB/s of tar)
-//	klauspost/compress/gzip    2.2
-//	compress/gzip              3.2
+//	this package               1.0   (540 MB/s of tar)
+//	klauspost/compress/gzip    2.0
+//	compress/gzip              2.6
 //
 // Again, with any gzip file, or without STRATA_GZIP with data that is made up:
 //

@@ -129,9 +129,7 @@ func (c *connection) Create(cancel <-chan struct{}, in *fuse.CreateIn, name stri
 	if err != nil {
 		return c.status("create", in.NodeId, err)
 	}
-	// There is nothing to truncate: O_TRUNC would only change the times once more.
-	flags := int(in.Flags & syscall.O_ACCMODE)
-	node, f, err := c.fs.Create(caller(&in.InHeader), overlay.ID(in.NodeId), name, mode, flags)
+	node, f, err := c.fs.Create(caller(&in.InHeader), overlay.ID(in.NodeId), name, mode)
 	if err != nil {
 		return c.status("create", in.NodeId, err)
 	}

@@ -154,7 +154,7 @@ func BenchmarkCreateUnlink(b *testing.B) {
 	defer x.forget(dir)
 	b.ReportAllocs()
 	for b.Loop() {
-		n, h, err := x.Create(Caller{}, dir.ID, "new", 0o644, unix.O_RDWR)
+		n, h, err := x.Create(Caller{}, dir.ID, "new", 0o644)
 		if err != nil {
 			b.Fatal(err)
 		}

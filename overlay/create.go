@@ -61,7 +61,7 @@ func (f *FS) symlink(c Caller, parent ID, name, target string) (Node, error) {
 	return f.give(n, a), nil
 }
 
-func (f *FS) createFile(c Caller, parent ID, name string, mode uint32, flags int) (Node, *File, error) {
+func (f *FS) createFile(c Caller, parent ID, name string, mode uint32) (Node, *File, error) {
 	fd := -1
 	makeOpen := func(i inode, s makeSpec) (err error) {
 		fd, err = f.up.makeOpen(i, s)

@@ -274,7 +274,7 @@ func TestMovedDirectoriesForgotten(t *testing.T) {
 	x.must(x.rename("a", "n", 0))
 	x.reopen()
 	c := x.hold("n/b/c")
-	n, h, err := x.Create(Caller{}, c.ID, "new", 0o644, unix.O_RDWR)
+	n, h, err := x.Create(Caller{}, c.ID, "new", 0o644)
 	x.must(err)
 	x.must(h.Close())
 	x.forget(n)

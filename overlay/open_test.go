@@ -171,7 +171,7 @@ var changes = map[string]func(f *FS, file, dir ID) error{
 	"Mknod":   func(f *FS, _, dir ID) error { _, err := f.Mknod(Caller{}, dir, "n", unix.S_IFIFO|0o600, 0); return err },
 	"Symlink": func(f *FS, _, dir ID) error { _, err := f.Symlink(Caller{}, dir, "n", "x"); return err },
 	"Create": func(f *FS, _, dir ID) error {
-		_, _, err := f.Create(Caller{}, dir, "n", 0o600, unix.O_RDWR)
+		_, _, err := f.Create(Caller{}, dir, "n", 0o600)
 		return err
 	},
 	"Link":        func(f *FS, file, dir ID) error { _, err := f.Link(context.Background(), file, dir, "n"); return err },

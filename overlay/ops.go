@@ -82,10 +82,11 @@ func (f *FS) Symlink(c Caller, parent ID, name, target string) (Node, error) {
 	return n, err
 }
 
-// Create makes a regular file and opens it; an existing name is EEXIST.
-func (f *FS) Create(c Caller, parent ID, name string, mode uint32, flags int) (Node, *File, error) {
+// Create makes a regular file and opens it to read and write; an existing name is
+// EEXIST.
+func (f *FS) Create(c Caller, parent ID, name string, mode uint32) (Node, *File, error) {
 	w := f.watch()
-	n, file, err := f.createFile(c, parent, name, mode, flags)
+	n, file, err := f.createFile(c, parent, name, mode)
 	if w.on() {
 		w.tell(Event{Op: OpCreate, Path: f.pathIn(parent, name), Layer: LayerUpper}, err)
 	}

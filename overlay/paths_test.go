@@ -77,7 +77,7 @@ func (x *fixture) write(path, data string, flags int) error {
 
 func (x *fixture) create(path, data string) error {
 	return x.in(path, func(dir ID, name string) error {
-		n, h, err := x.Create(Caller{}, dir, name, 0o644, unix.O_RDWR)
+		n, h, err := x.Create(Caller{}, dir, name, 0o644)
 		if err != nil {
 			return err
 		}

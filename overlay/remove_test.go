@@ -303,7 +303,7 @@ func TestDirectoryRemovedWhileOpen(t *testing.T) {
 			}
 			_, err = x.Lookup(n.ID, "f")
 			wantErrno(t, name+": Lookup", err, unix.ENOENT)
-			_, _, err = x.Create(Caller{}, n.ID, "g", 0o600, unix.O_RDWR)
+			_, _, err = x.Create(Caller{}, n.ID, "g", 0o600)
 			wantErrno(t, name+": Create", err, unix.ENOENT)
 			_, err = x.Mkdir(Caller{}, n.ID, "g", 0o700)
 			wantErrno(t, name+": Mkdir", err, unix.ENOENT)

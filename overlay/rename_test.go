@@ -310,7 +310,7 @@ func TestRenameKeepsWhoIsInside(t *testing.T) {
 	if data, err := x.read("full/moved/x"); err != nil || data != "newx" {
 		t.Errorf("read %q, %v", data, err)
 	}
-	n, _, err := x.Create(Caller{}, deep.ID, "late", 0o600, unix.O_RDWR)
+	n, _, err := x.Create(Caller{}, deep.ID, "late", 0o600)
 	x.must(err)
 	x.forget(n)
 	wantNames(t, "by path", x.names("full/moved/sub/deep"), "late")

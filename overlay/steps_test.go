@@ -114,7 +114,7 @@ func (x *fixture) do(s histories.Step) error {
 	switch s.Call {
 	case "make file":
 		return born(func(dir ID, name string) (Node, error) {
-			n, h, err := x.Create(caller, dir, name, s.Mode, unix.O_RDWR)
+			n, h, err := x.Create(caller, dir, name, s.Mode)
 			if err != nil {
 				return n, err
 			}

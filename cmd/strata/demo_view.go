@@ -132,7 +132,7 @@ func (v *inProcess) openToWrite(parent overlay.ID, name string) (*overlay.File, 
 	const flags = unix.O_WRONLY | unix.O_TRUNC
 	node, err := v.fs.Lookup(parent, name)
 	if errors.Is(err, unix.ENOENT) {
-		_, file, err := v.fs.Create(v.caller, parent, name, 0o644, flags)
+		_, file, err := v.fs.Create(v.caller, parent, name, 0o644)
 		return file, err
 	}
 	if err != nil {

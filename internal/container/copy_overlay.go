@@ -159,7 +159,7 @@ func (o *overlayFiles) mkdir(name string) error {
 
 func (o *overlayFiles) create(name string) (w io.WriteCloser, err error) {
 	err = o.born(name, func(dir overlay.ID, name string) (overlay.Node, error) {
-		n, f, err := o.v.Create(overlay.Caller{}, dir, name, 0o600, unix.O_WRONLY)
+		n, f, err := o.v.Create(overlay.Caller{}, dir, name, 0o600)
 		w = &overlayWriter{File: f}
 		return n, err
 	})
